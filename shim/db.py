@@ -1,0 +1,80 @@
+"""The connection to PostgreSQL: one proxy that the models are bound to, opened by `connect`.
+
+Timestamps are the database's own, so that two hosts with different clocks agree about leases.
+"""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import peewee
+from playhouse.pool import PooledPostgresqlDatabase
+
+from shim.errors import Unavailable
+
+# The panel's tables of the same names stay in "public"; ours, if any had to step aside, are found first.
+SEARCH_PATH = "cloudpods,public"
+
+database = peewee.DatabaseProxy()
+
+
+def connect(url: str, *, pool_size: int = 8) -> PooledPostgresqlDatabase:
+    """Given a libpq URL, return a database whose connections are pooled per process, and bind the models to it.
+
+    Nothing is opened yet; a forked child must call it anew.
+    """
+    pooled = PooledPostgresqlDatabase(
+        url,
+        max_connections=pool_size,
+        stale_timeout=300,
+        timeout=5,
+        autoconnect=False,
+        connect_timeout=5,
+        options=f"-c search_path={SEARCH_PATH} -c timezone=UTC",
+        application_name="cloudpods",
+    )
+    database.initialize(pooled)
+    return pooled
+
+
+class Model(peewee.Model):
+    """The parent of every table's model."""
+
+    class Meta:
+        database = database
+        legacy_table_names = False
+
+
+def new_id() -> str:
+    """Return a new primary key: a random UUID as text, which is what the tables' own default gives."""
+    return str(uuid.uuid4())
+
+
+@contextmanager
+def session() -> Iterator[None]:
+    """Hold a connection for this thread; give it back on the way out. Raises Unavailable when none can be had."""
+    try:
+        database.connect(reuse_if_open=True)
+    except (peewee.OperationalError, peewee.InterfaceError, ValueError) as error:
+        raise Unavailable(f"the database does not answer: {first_line(error)}", code="database_unavailable") from error
+    try:
+        yield
+    finally:
+        if not database.is_closed():
+            database.close()
+
+
+def lock(name: str) -> None:
+    """Wait for the advisory lock of this name and hold it to the end of the transaction."""
+    database.execute_sql("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"cloudpods:{name}",))
+
+
+def rows(sql: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return all rows of a statement."""
+    return list(database.execute_sql(sql, parameters).fetchall())
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text: libpq's messages go over several."""
+    return str(error).strip().split("\n", 1)[0]

@@ -1,0 +1,9 @@
+"""Users, tenants, plans, quotas, nodes, allocations, tokens, pods, jobs, events (the master spec's section 1 and seed 001)."""
+
+from pathlib import Path
+from typing import Any
+
+
+def up(migrator: Any, db: Any) -> None:
+    """Run the SQL file of the same name, which `cloudpods migrate --sql` prints as it is."""
+    db.execute_sql(Path(__file__).with_suffix(".sql").read_text())

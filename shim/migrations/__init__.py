@@ -1,0 +1,40 @@
+"""The schema, step by step: numbered files which only create and add."""
+
+from pathlib import Path
+
+from playhouse.migrations import Runner
+
+from shim import db
+
+HISTORY_TABLE = "cloudpods_migrations"
+DIRECTORY = Path(__file__).parent
+
+
+def upgrade() -> list[str]:
+    """Apply what is missing to the connected database; return the names applied. Two at once wait for each other."""
+    db.database.execute_sql("CREATE SCHEMA IF NOT EXISTS cloudpods")
+    with db.database.atomic():
+        db.lock("migrate")
+        return list(_runner().up())
+
+
+def pending() -> list[str]:
+    """Return the names of the migrations that the connected database lacks."""
+    return [step.name for step in _runner().status() if not step.applied and step.path]
+
+
+def as_sql() -> str:
+    """Return the whole schema as plain SQL for `psql -f`, with the history rows that say it was applied."""
+    parts = [
+        "BEGIN;",
+        "CREATE SCHEMA IF NOT EXISTS cloudpods;",
+        f"CREATE TABLE IF NOT EXISTS cloudpods.{HISTORY_TABLE} "
+        "(id serial PRIMARY KEY, name varchar(255) NOT NULL UNIQUE, applied timestamp NOT NULL DEFAULT now());",
+    ]
+    for path in sorted(DIRECTORY.glob("[0-9]*.sql")):
+        parts += [path.read_text(), f"INSERT INTO cloudpods.{HISTORY_TABLE} (name, applied) VALUES ('{path.stem}', now());"]
+    return "\n".join([*parts, "COMMIT;", ""])
+
+
+def _runner() -> Runner:
+    return Runner(db.database.obj, str(DIRECTORY), table_name=HISTORY_TABLE, schema="cloudpods")

@@ -1,0 +1,1 @@
+"""HTTP, and nothing of the product: authentication, problems, JSON, paging. Knows no table."""

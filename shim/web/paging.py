@@ -1,0 +1,66 @@
+"""Lists by keyset: a page's cursor names the last row seen, so page 500 costs what page 1 costs."""
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+
+import falcon
+
+from shim.errors import Invalid
+
+DEFAULT_LIMIT, MAX_LIMIT = 50, 200
+
+
+@dataclass(frozen=True)
+class Page:
+    """How many rows, and after which key (as `encode` made it)."""
+
+    limit: int
+    after: list[str] | None
+
+
+def read(request: falcon.Request, *, keys: int) -> Page:
+    """Return the page a request asks for by `limit` and `cursor`, whose cursor has `keys` parts."""
+    limit = number(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+    cursor = request.get_param("cursor")
+    return Page(limit, decode(cursor, keys) if cursor else None)
+
+
+def number(request: falcon.Request, name: str, default: int, low: int, high: int) -> int:
+    """Return a whole number from the query. Raises Invalid when it is none or out of bounds."""
+    text = request.get_param(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 19 and low <= int(text) <= high):
+        raise Invalid.field(name, f"must be a whole number from {low} to {high}")
+    return int(text)
+
+
+def known_only(request: falcon.Request, *names: str) -> None:
+    """Raise Invalid for a query parameter that the route does not know: a misspelt filter must not list everything."""
+    unknown = sorted(set(request.params) - set(names))
+    if unknown:
+        raise Invalid.field(unknown[0], "unknown query parameter; known are: " + (", ".join(names) or "none"))
+    for name, value in request.params.items():
+        # One NUL in a parameter is refused by PostgreSQL's wire protocol, and would come out as a 500.
+        if isinstance(value, list):
+            raise Invalid.field(name, "given more than once")
+        if "\x00" in value:
+            raise Invalid.field(name, "must not contain NUL")
+
+
+def encode(*parts: object) -> str:
+    """Return an opaque cursor for a row's key."""
+    return base64.urlsafe_b64encode(json.dumps([str(part) for part in parts]).encode()).decode().rstrip("=")
+
+
+def decode(cursor: str, keys: int) -> list[str]:
+    """Return the key that `encode` was given. Raises Invalid for anything else."""
+    try:
+        parts = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (binascii.Error, ValueError, UnicodeError):
+        parts = None
+    if not isinstance(parts, list) or len(parts) != keys or not all(isinstance(p, str) and "\x00" not in p for p in parts):
+        raise Invalid.field("cursor", "not a cursor of this list; take it from `next` of the page before")
+    return parts
