@@ -1,0 +1,201 @@
+# Copyright: (c) 2026, MigraTeck
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each module does, in order: check the parameters, look, decide, change, look again.
+
+| action | nothing to do when | changes by |
+|---|---|---|
+| create | the pod is as asked | cloudpod-create.sh |
+| destroy | the pod is absent | cloudpod-destroy.sh |
+| scale | the pod has the size | cloudpod-scale.sh |
+| backup | the same run made one | cloudpod-backup.sh |
+| info, health | always | |
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.migra.cloudpods.plugins.module_utils import _cloudpod as pod
+from ansible_collections.migra.cloudpods.plugins.module_utils import _parameters, _script
+from ansible_collections.migra.cloudpods.plugins.module_utils._errors import CloudPodError, Refused, ScriptFailed
+
+CREATE = 'cloudpod-create.sh'
+DESTROY = 'cloudpod-destroy.sh'
+BACKUP = 'cloudpod-backup.sh'
+SCALE = 'cloudpod-scale.sh'
+HEALTH = 'cloudpod-health.sh'
+VERDICTS = ('ok', 'warning', 'critical')
+
+
+class Action:
+    """One call of a module. ``warn`` takes a sentence for the user. Every public method returns exit_json's arguments."""
+
+    def __init__(self, params: dict, run_command: t.Callable, check_mode: bool, warn: t.Callable[[str], None]) -> None:
+        self._params = params
+        self._check_mode = check_mode
+        self._warn = warn
+        self._scripts = _script.Scripts(run_command, params['script_dir'], params['sudo'], params['timeout_s'])
+        self._node: str | None = None
+
+    def create(self) -> dict:
+        """Create the pod, unless it is there as asked."""
+        _parameters.check(self._params)
+        ours, row = self._look(CREATE, pod.CREATE_EXTRAS)
+        if row and row['exists'] and not row.get('unfinished'):
+            return self._created(False, self._as_asked(row, ours), row)
+        if row and row['exists']:
+            pod.refuse_other_owner(row, self._params)
+        if self._check_mode:
+            after = pod.planned(self._params, self._node)
+            result = self._created(True, after, None)
+            result['diff']['after'].setdefault('ip', pod.CHOSEN_BY_NODE)
+            return result
+        reply = self._scripts.run(CREATE, pod.create_arguments(self._params, ours))
+        summary = _script.parse_summary(reply.stdout)
+        made = self._look_again() if row else None
+        return self._created(True, made or pod.made_by_older_script(self._params, summary, reply.stdout), None)
+
+    def destroy(self) -> dict:
+        """Destroy the pod, unless it is absent."""
+        _parameters.check(self._params)
+        ours, row = self._look(DESTROY, pod.GUARDS)
+        there = row is None or row['exists']
+        if row and there:
+            pod.refuse_other_owner(row, self._params, unknown_is_equal=not ours)
+        changed = there
+        if not self._check_mode:
+            # Also for an absent pod: a destroy that was killed after the container was gone still holds its address.
+            summary = _script.parse_summary(self._scripts.run(DESTROY, pod.destroy_arguments(self._params, ours)).stdout)
+            changed = _destroyed(summary, there)
+        gone = {'vmid': self._params['vmid'], 'exists': False}
+        return {'changed': changed, 'cloudpod': gone, 'diff': pod.diff(row if there else None, None)}
+
+    def scale(self) -> dict:
+        """Give the pod another size, unless it has it."""
+        _parameters.check(self._params)
+        ours, row = self._look(SCALE, pod.SCALE_EXTRAS, must_exist=True)
+        before = row or {'vmid': self._params['vmid'], 'exists': True}
+        after = pod.scaled(before, self._params)
+        result = {'changed': row is None or bool(pod.differences(row, self._params, pod.SCALE_COMPARED)),
+                  'cloudpod': after, 'diff': pod.diff(before, after), 'pending': []}
+        if result['changed'] and not self._check_mode:
+            summary = _script.parse_summary(self._scripts.run(SCALE, pod.scale_arguments(self._params, ours)).stdout)
+            result['pending'] = [key.strip() for key in summary.get('Pending', '').split(',') if key.strip() not in ('', '-')]
+            result['cloudpod'] = (self._look_again() if row else None) or after
+            result['diff'] = pod.diff(before, result['cloudpod'])
+        return result
+
+    def backup(self) -> dict:
+        """Make an archive of the pod, unless the same job already made it."""
+        _parameters.check(self._params)
+        ours, row = self._look(BACKUP, pod.BACKUP_EXTRAS, must_exist=True)
+        result = {'changed': True, 'cloudpod': row or {'vmid': self._params['vmid'], 'exists': True},
+                  'archive': pod.archive({}, self._params)}
+        if not self._check_mode:
+            summary = _script.parse_summary(self._scripts.run(BACKUP, pod.backup_arguments(self._params, ours)).stdout)
+            result['changed'] = summary.get('Result') != 'exists'
+            result['archive'] = pod.archive(summary, self._params)
+        if result['changed']:
+            result['diff'] = {'before': {'archive': None}, 'after': {'archive': result['archive']}}
+        return result
+
+    def info(self) -> dict:
+        """Return the facts of many pods."""
+        _parameters.check(self._params)
+        if not self._scripts.can_look():
+            raise ScriptFailed('cloudpod-info.sh is not beside the scripts in {0}: install it with the role migra.cloudpods.cloudpod_node'
+                               .format(self._params['script_dir']))
+        document = _script.parse_json(self._scripts.run(_script.INFO, pod.read_arguments(self._params)))
+        return {'changed': False, 'node': document.get('node'), 'pool': document.get('pool'), 'pods': document['pods']}
+
+    def health(self) -> dict:
+        """Return the health of many pods: one call, or one for each with a site's own script."""
+        _parameters.check(self._params)
+        if self._scripts.is_ours(HEALTH):
+            document = _script.parse_json(self._scripts.run(HEALTH, pod.read_arguments(self._params)))
+            return {'changed': False, 'node': document.get('node'), 'health': document['pods']}
+        if self._params['all']:
+            raise ScriptFailed("the site's own {0} cannot list pods: give vmids instead of all".format(HEALTH))
+        self._warn("{0} is the site's own: figures it does not print are not in the result".format(HEALTH))
+        replies = ((vmid, self._scripts.run(HEALTH, [vmid], may_fail=True)) for vmid in pod.read_arguments(self._params))
+        return {'changed': False, 'node': None, 'health': [older_health(int(vmid), reply) for vmid, reply in replies]}
+
+    def _look(self, script: str, extras: dict[str, str], must_exist: bool = False) -> tuple[bool, dict | None]:
+        """Return whether the script that changes is ours, and the pod's row (None when the node cannot tell).
+
+        Raises what forbids any change: busy, on another node, outside the pool; with ``must_exist`` also absent or another owner's.
+        """
+        ours = self._scripts.is_ours(script)
+        if not ours:
+            self._warn_unsent(script, extras)
+        if not self._scripts.can_look():
+            self._warn('there is no cloudpod-info.sh beside {0}: {1}'.format(
+                script, 'check mode cannot look and assumes a change' if self._check_mode
+                else 'the present state, the owner and the pool could not be compared with what is asked'))
+            return ours, None
+        row = self._row()
+        if must_exist:
+            pod.refuse_missing(row)
+            pod.refuse_other_owner(row, self._params, unknown_is_equal=not ours)
+        return ours, row
+
+    def _row(self) -> dict:
+        vmid = self._params['vmid']
+        reply = self._scripts.run(_script.INFO, [str(vmid)])
+        document = _script.parse_json(reply)
+        self._node = document.get('node')
+        row = next((row for row in document['pods'] if row.get('vmid') == vmid and 'exists' in row), None)
+        if row is None:
+            raise ScriptFailed('cloudpod-info.sh did not answer for vmid {0}'.format(vmid), stdout=_script.tail(reply.stdout))
+        pod.refuse_busy(row)
+        pod.refuse_foreign(row, self._node, document.get('pool'))
+        return row
+
+    def _look_again(self) -> dict | None:
+        """Return the pod's row after a change. The change is done, so that a failure here is only a warning."""
+        try:
+            return self._row()
+        except CloudPodError as exc:
+            self._warn('done, but the pod could not be looked at afterwards: {0}'.format(exc.msg))
+            return None
+
+    def _as_asked(self, row: dict, ours: bool) -> dict:
+        """Return the row if it is what is asked, raise Refused naming what differs if not."""
+        different = pod.differences(row, self._params, pod.CREATE_COMPARED)
+        unknown = [name for name in pod.GUARD_COMPARED if not ours and different.get(name, {'is': ''})['is'] is None]
+        if unknown:
+            self._warn("vmid {0} has no owner marker: {1} could not be compared".format(row['vmid'], ' and '.join(unknown)))
+        different = {name: two for name, two in different.items() if name not in unknown}
+        if different:
+            raise Refused('vmid {0} exists with other values: {1}; nothing was changed'.format(row['vmid'], pod.described(different)),
+                          differences=different)
+        return row
+
+    def _created(self, changed: bool, row: dict, before: dict | None) -> dict:
+        return {'changed': changed, 'cloudpod': row, 'ip': row.get('ip'), 'diff': pod.diff(before, row)}
+
+    def _warn_unsent(self, script: str, extras: dict[str, str]) -> None:
+        names = pod.unsent(extras, self._params)
+        if names:
+            self._warn("{0} is the site's own and knows only the master spec's options: {1} was not sent".format(script, ', '.join(names)))
+
+
+def older_health(vmid: int, reply: _script.Reply) -> dict:
+    """Given the reply of a site's own health script, return a row: what it printed, and a verdict if it gave one."""
+    said = {key.lower().replace(' ', '_'): value for key, value in _script.parse_summary(reply.stdout).items()}
+    given = next((said[key].lower() for key in ('verdict', 'health', 'status') if said.get(key, '').lower() in VERDICTS), None)
+    reasons = []
+    if reply.rc != 0:
+        reasons.append(_script.failure_of(reply, ours=False).msg)
+    elif given is None:
+        reasons.append("the site's own script gave no verdict of ok, warning or critical")
+    verdict = given if given and (reply.rc == 0 or given != 'ok') else 'unknown'
+    return dict(said, vmid=vmid, verdict=verdict, reasons=reasons)
+
+
+def _destroyed(summary: dict[str, str], was_there: bool) -> bool:
+    """Return whether the destroy changed anything. A site's own script prints no Result; then it did what was to do."""
+    if summary.get('Result') == 'absent':
+        return bool(summary.get('IP', '').strip('-'))
+    return was_there or summary.get('Result') == 'destroyed'

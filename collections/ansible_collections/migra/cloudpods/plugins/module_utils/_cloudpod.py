@@ -1,0 +1,178 @@
+# Copyright: (c) 2026, MigraTeck
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decisions about one pod, as pure functions: argument vectors, what differs from what is asked, what a diff shows.
+
+A *row* is a pod as cloudpod-info.sh shows it, *params* are a module's parameters.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.migra.cloudpods.plugins.module_utils._errors import Busy, Refused
+from ansible_collections.migra.cloudpods.plugins.module_utils._script import parse_ip
+
+CHOSEN_BY_NODE = 'chosen by the node'
+
+# option of the script → parameter. The first ones are the master spec's, the others only our own scripts know.
+CREATE_OPTIONS = {'--vmid': 'vmid', '--host': 'hostname', '--tenant': 'tenant_id', '--bridge': 'bridge', '--storage': 'storage',
+                  '--cores': 'cores', '--mem': 'memory_mb', '--swap': 'swap_mb', '--ip': 'ip'}
+CREATE_EXTRAS = {'--disk': 'disk_gb', '--ssh-keys': 'ssh_keys', '--template': 'template', '--gw': 'gateway', '--pod': 'pod_id', '--run': 'run_id'}
+GUARDS = {'--tenant': 'tenant_id', '--pod': 'pod_id', '--run': 'run_id'}
+BACKUP_EXTRAS = dict({'--storage': 'storage'}, **GUARDS)
+SCALE_OPTIONS = {'--cores': 'cores', '--mem': 'memory_mb'}
+SCALE_EXTRAS = dict({'--swap': 'swap_mb'}, **GUARDS)
+
+# Facts that a create compares with what is asked. What is not asked (None) is not compared.
+CREATE_COMPARED = ('hostname', 'tenant_id', 'pod_id', 'ip', 'gateway', 'bridge', 'storage', 'disk_gb', 'cores', 'memory_mb', 'swap_mb')
+SCALE_COMPARED = ('cores', 'memory_mb', 'swap_mb')
+GUARD_COMPARED = ('tenant_id', 'pod_id')
+SHOWN = CREATE_COMPARED + ('status',)
+
+
+def create_arguments(params: dict, ours: bool) -> list[str]:
+    """Return the arguments of cloudpod-create.sh. Neither ip nor auto_ip means auto_ip."""
+    arguments = options(CREATE_OPTIONS, params)
+    if not params['ip']:
+        arguments.append('--auto-ip')
+    return arguments + (options(CREATE_EXTRAS, params) if ours else [])
+
+
+def destroy_arguments(params: dict, ours: bool) -> list[str]:
+    """Return the arguments of cloudpod-destroy.sh."""
+    return [str(params['vmid'])] + (options(GUARDS, params) if ours else [])
+
+
+def backup_arguments(params: dict, ours: bool) -> list[str]:
+    """Return the arguments of cloudpod-backup.sh."""
+    return [str(params['vmid']), '--mode', params['mode']] + (options(BACKUP_EXTRAS, params) if ours else [])
+
+
+def scale_arguments(params: dict, ours: bool) -> list[str]:
+    """Return the arguments of cloudpod-scale.sh."""
+    return [str(params['vmid'])] + options(SCALE_OPTIONS, params) + (options(SCALE_EXTRAS, params) if ours else [])
+
+
+def read_arguments(params: dict) -> list[str]:
+    """Return the arguments of cloudpod-info.sh and cloudpod-health.sh: every vmid once, or --all."""
+    return ['--all'] if params['all'] else [str(vmid) for vmid in dict.fromkeys(params['vmids'])]
+
+
+def options(table: dict[str, str], params: dict) -> list[str]:
+    """Given a table of options, return those whose parameter is given, each followed by its value."""
+    return [word for option, name in table.items() if params.get(name) is not None for word in (option, str(params[name]))]
+
+
+def unsent(table: dict[str, str], params: dict) -> list[str]:
+    """Return the parameters that are given but that a site's own script does not know."""
+    return [name for name in table.values() if params.get(name) is not None]
+
+
+def values(row: dict) -> dict:
+    """Given a row, return its values under the names of the parameters, the absent ones left out."""
+    owner = row.get('owner') or {}
+    named = dict(row, tenant_id=owner.get('tenant'), pod_id=owner.get('pod'))
+    return {name: named[name] for name in SHOWN if named.get(name) is not None}
+
+
+def differences(row: dict, params: dict, compared: tuple[str, ...], unknown_is_equal: bool = False) -> dict[str, dict]:
+    """Return ``{parameter: {'is': …, 'asked': …}}`` for each of ``compared`` that is asked and is not so.
+
+    ``unknown_is_equal``: a pod made by a site's own script has no owner marker; then there is nothing to compare with.
+    """
+    have = values(row)
+    return {name: {'is': have.get(name), 'asked': params[name]} for name in compared
+            if params.get(name) is not None and have.get(name) != params[name]
+            and not (unknown_is_equal and name not in have)}
+
+
+def described(different: dict[str, dict]) -> str:
+    """Return differences in words: ``cores is 2, asked 4``."""
+    return ', '.join('{0} is {1}, asked {2}'.format(name, _word(two['is']), _word(two['asked'])) for name, two in different.items())
+
+
+def refuse_busy(row: dict) -> None:
+    """Raise Busy when another run holds the pod's lock."""
+    busy = row.get('busy')
+    if busy:
+        raise Busy('vmid {0} is busy: {1} (run {2}, pid {3}) has held its lock since {4}'.format(
+            row['vmid'], busy.get('script'), busy.get('run'), busy.get('pid'), busy.get('since')), busy=busy)
+
+
+def refuse_foreign(row: dict, node: str | None, pool: str | None) -> None:
+    """Raise Refused when the container is on another node or outside the pool. An absent one passes."""
+    if not row['exists']:
+        return
+    if node and row.get('node') not in (None, node):
+        raise Refused('vmid {0} is on node {1}, not on {2}'.format(row['vmid'], row['node'], node))
+    # A create that was killed may not have reached the pool yet.
+    if not row.get('in_pool') and not row.get('unfinished'):
+        raise Refused('vmid {0} is a container outside the pool {1} and is not touched'.format(row['vmid'], pool or 'ClientPods'))
+
+
+def refuse_other_owner(row: dict, params: dict, unknown_is_equal: bool = False) -> None:
+    """Raise Refused when the pod's owner is not the one that is asked."""
+    if 'owner' in row:
+        different = differences(row, params, GUARD_COMPARED, unknown_is_equal)
+        if different:
+            raise Refused('vmid {0} belongs to another: {1}'.format(row['vmid'], described(different)), differences=different)
+
+
+def refuse_missing(row: dict) -> None:
+    """Raise Refused when there is no such pod, or only an unfinished one."""
+    if not row['exists']:
+        raise Refused('vmid {0} does not exist on this node'.format(row['vmid']))
+    if row.get('unfinished'):
+        raise Refused('vmid {0} is an unfinished create: create it again or destroy it first'.format(row['vmid']))
+
+
+def planned(params: dict, node: str | None = None) -> dict:
+    """Return the row that a create is expected to make. The address is None when the node chooses it."""
+    asked = {name: params[name] for name in CREATE_COMPARED if name not in GUARD_COMPARED}
+    owner = {'tenant': params['tenant_id'], 'pod': params['pod_id']}
+    return dict(asked, vmid=params['vmid'], exists=True, in_pool=True, unfinished=False, node=node, owner=owner, status='running')
+
+
+def made_by_older_script(params: dict, summary: dict[str, str], stdout: str) -> dict:
+    """Return what is known of a pod that a site's own script made: what was asked and what its summary says."""
+    status = summary.get('Status')
+    # What could not be sent is not known to be so.
+    sent = {name: None for name in CREATE_EXTRAS.values() if name in params}
+    return dict(planned(dict(params, **sent)), in_pool=None, status=status, ip=parse_ip(stdout) or params['ip'])
+
+
+def scaled(row: dict, params: dict) -> dict:
+    """Return the row as it is after the scale."""
+    return dict(row, **{name: params[name] for name in SCALE_COMPARED if params.get(name) is not None})
+
+
+def archive(summary: dict[str, str], params: dict) -> dict:
+    """Given a backup's summary, return its archive. A site's own script may leave any of it out: then it is None."""
+    return {
+        'volid': summary.get('Archive') or None,
+        'size_bytes': _whole(summary.get('Size')),
+        'mode': summary.get('Mode') or params['mode'],
+        'storage': summary.get('Storage') or params['storage'],
+        'duration_s': _number(summary.get('Duration')),
+    }
+
+
+def diff(before: dict | None, after: dict | None) -> dict:
+    """Given two rows (None: absent), return what ``--diff`` shows."""
+    return {'before': values(before) if before else {}, 'after': values(after) if after else {}}
+
+
+def _word(value: t.Any) -> str:
+    return 'unknown' if value is None else str(value)
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() else None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,163 @@
+# Copyright: (c) 2026, MigraTeck
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the modules accept: argument specs, and the rules each value must keep. The rules are those of the scripts."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import typing as t
+
+from ansible_collections.migra.cloudpods.plugins.module_utils._errors import BadParameter
+
+_LABEL = r'[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?'
+_OWNER_RULE = 'must be 1 to 64 letters, digits, dots, underscores, colons or hyphens, the first a letter or a digit'
+_PATH_RULE = 'must be an absolute path of letters, digits and the characters _.,@%+=:/-, without ".."'
+
+# name → (pattern for the whole value, the rule in words)
+PATTERNS: dict[str, tuple[str, str]] = {
+    'hostname': (r'(?=.{1,253}\Z)' + _LABEL + r'(\.' + _LABEL + r')*',
+                 'must be a DNS name: labels of 1 to 63 letters, digits and inner hyphens, joined by dots, at most 253 characters'),
+    'tenant_id': (r'[A-Za-z0-9][A-Za-z0-9._:-]{0,63}', _OWNER_RULE),
+    'pod_id': (r'[A-Za-z0-9][A-Za-z0-9._:-]{0,63}', _OWNER_RULE),
+    'run_id': (r'[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.[0-9]{1,4})?',
+               'must be <job> or <job>.<attempt>: 1 to 64 letters, digits, underscores or hyphens, then a dot and at most 4 digits'),
+    'bridge': (r'[A-Za-z][A-Za-z0-9_.-]{0,14}', 'must be 1 to 15 letters, digits, dots, underscores or hyphens, the first a letter'),
+    'storage': (r'[A-Za-z][A-Za-z0-9_.-]{0,62}[A-Za-z0-9]',
+                'must be 2 to 64 letters, digits, dots, underscores or hyphens, from a letter to a letter or digit'),
+    'template': (r'[A-Za-z][A-Za-z0-9_.-]*:vztmpl/[A-Za-z0-9][A-Za-z0-9_.+-]*', 'must be a volume such as local:vztmpl/<file name>'),
+    'ssh_keys': (r'/(?!.*\.\.)[A-Za-z0-9_.,@%+=:/-]+\.pub', _PATH_RULE + ', and end in .pub'),
+    'script_dir': (r'/(?!.*\.\.)[A-Za-z0-9_.,@%+=:/-]*', _PATH_RULE),
+}
+RANGES: dict[str, tuple[int, int]] = {
+    'vmid': (100, 999999999),
+    'vmids': (100, 999999999),
+    'cores': (1, 128),
+    'memory_mb': (16, 1048576),
+    'swap_mb': (0, 1048576),
+    'disk_gb': (1, 16384),
+    'timeout_s': (1, 86400),
+}
+ADDRESSES = ('ip', 'gateway')
+
+
+def _shared(timeout_s: int) -> dict:
+    return dict(
+        script_dir=dict(type='str', default='/usr/local/sbin'),
+        sudo=dict(type='bool', default=True),
+        timeout_s=dict(type='int', default=timeout_s),
+    )
+
+
+def _one_pod(timeout_s: int, owner_required: bool = False) -> dict:
+    return dict(
+        _shared(timeout_s),
+        vmid=dict(type='int', required=True),
+        tenant_id=dict(type='str', required=True) if owner_required else dict(type='str'),
+        pod_id=dict(type='str'),
+        run_id=dict(type='str'),
+    )
+
+
+def create_spec() -> dict:
+    """Return the argument spec of cloudpod_create."""
+    return dict(
+        _one_pod(900, owner_required=True),
+        hostname=dict(type='str', required=True),
+        cores=dict(type='int', required=True),
+        memory_mb=dict(type='int', required=True),
+        swap_mb=dict(type='int', default=512),
+        disk_gb=dict(type='int'),
+        storage=dict(type='str', default='clients-main'),
+        bridge=dict(type='str', default='vmbr0'),
+        ip=dict(type='str'),
+        auto_ip=dict(type='bool'),
+        gateway=dict(type='str'),
+        template=dict(type='str'),
+        ssh_keys=dict(type='str', no_log=False),
+    )
+
+
+def destroy_spec() -> dict:
+    """Return the argument spec of cloudpod_destroy."""
+    return _one_pod(900)
+
+
+def scale_spec() -> dict:
+    """Return the argument spec of cloudpod_scale."""
+    return dict(
+        _one_pod(300),
+        cores=dict(type='int', required=True),
+        memory_mb=dict(type='int', required=True),
+        swap_mb=dict(type='int'),
+    )
+
+
+def backup_spec() -> dict:
+    """Return the argument spec of cloudpod_backup."""
+    return dict(
+        _one_pod(14400),
+        mode=dict(type='str', choices=['snapshot', 'suspend', 'stop'], default='snapshot'),
+        storage=dict(type='str'),
+    )
+
+
+def read_spec() -> dict:
+    """Return the argument spec of cloudpod_info and cloudpod_health."""
+    return dict(
+        _shared(300),
+        vmids=dict(type='list', elements='int'),
+        all=dict(type='bool', default=False),
+    )
+
+
+def check(params: dict) -> None:
+    """Given the parameters of any of the modules, raise BadParameter naming each that breaks its rule."""
+    problems = {name: rule for name, rule in ((name, broken_rule(name, value)) for name, value in params.items()) if rule}
+    problems = dict(problems, **{name: rule for name, rule in _broken_together(params) if name not in problems})
+    if problems:
+        raise BadParameter(problems)
+
+
+def broken_rule(name: str, value: t.Any) -> str | None:
+    """Return the rule, in words, that ``value`` breaks as parameter ``name``, or None."""
+    if value is None:
+        return None
+    if name in RANGES:
+        return next((rule for rule in (_out_of_range(name, one) for one in (value if isinstance(value, list) else [value])) if rule), None)
+    if name in PATTERNS and not re.fullmatch(PATTERNS[name][0], value):
+        return '{0}, not {1}'.format(PATTERNS[name][1], _shown(value))
+    if name in ADDRESSES and not is_ipv4(value):
+        return 'must be an IPv4 address such as 10.1.10.91, without leading zeros, not {0}'.format(_shown(value))
+    return None
+
+
+def is_ipv4(value: str) -> bool:
+    """Return whether ``value`` is a dotted quad. Leading zeros are refused: some programs read them as octal."""
+    try:
+        return str(ipaddress.IPv4Address(value)) == value
+    except ValueError:
+        return False
+
+
+def _out_of_range(name: str, value: t.Any) -> str | None:
+    low, high = RANGES[name]
+    # Ansible lets a bool pass as an int.
+    if isinstance(value, bool) or not low <= value <= high:
+        return 'must be a whole number from {0} to {1}, not {2}'.format(low, high, _shown(value))
+    return None
+
+
+def _broken_together(params: dict) -> t.Iterator[tuple[str, str]]:
+    if params.get('ip') and params.get('auto_ip'):
+        yield 'ip', 'cannot be combined with auto_ip: give one of the two'
+    if params.get('ip') and params.get('ip') == params.get('gateway'):
+        yield 'ip', 'must not be the address of the gateway'
+    if 'vmids' in params and bool(params['vmids']) == bool(params['all']):
+        yield 'vmids', 'give either at least one vmid or all: true'
+
+
+def _shown(value: t.Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + '...'

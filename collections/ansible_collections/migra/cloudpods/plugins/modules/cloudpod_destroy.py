@@ -1,0 +1,121 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, MigraTeck
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cloudpod_destroy
+short_description: Destroy a CloudPod and free its address
+version_added: 0.1.0
+description:
+  - Stops and destroys the container with its disk, and frees its address. An absent pod is a success without a change.
+  - A container outside the pool for clients is never touched.
+options:
+  tenant_id:
+    description:
+      - Tenant that owns the pod. If given, a pod of another owner is refused.
+    type: str
+  timeout_s:
+    description:
+      - How many seconds the destruction may take.
+      - Behind sudo a script cannot be ended from outside. The module then fails, and the lock on the node shows when the script is over.
+    type: int
+    default: 900
+attributes:
+  idempotent:
+    description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+    support: full
+seealso:
+  - module: migra.cloudpods.cloudpod_backup
+extends_documentation_fragment:
+  - migra.cloudpods.cloudpods
+  - migra.cloudpods.cloudpods.one_pod
+  - migra.cloudpods.cloudpods.changes
+author:
+  - MigraTeck (@migrateck)
+"""
+
+EXAMPLES = r"""
+- name: Destroy a pod, but only if it is this tenant's
+  migra.cloudpods.cloudpod_destroy:
+    vmid: 9101
+    tenant_id: TENANT-123
+"""
+
+RETURN = r"""
+cloudpod:
+  description: The pod, which is gone.
+  returned: success
+  type: dict
+  sample: {vmid: 9101, exists: false}
+diff:
+  description: The pod before and after; an absent pod is an empty dict.
+  returned: success
+  type: dict
+  sample:
+    before: {hostname: client-portal, cores: 2, memory_mb: 2048}
+    after: {}
+differences:
+  description: What differs, if that is why the module failed.
+  returned: when the pod is not as asked
+  type: dict
+  sample: {cores: {is: 2, asked: 4}}
+retryable:
+  description: Whether the same call may succeed later, for example because the pod is busy.
+  returned: failure
+  type: bool
+  sample: true
+left_behind:
+  description: What a failed change left on the node; V(nothing) if nothing.
+  returned: failure
+  type: str
+  sample: nothing
+parameters:
+  description: The parameters that break a rule, if that is why the module failed.
+  returned: when a parameter is refused
+  type: list
+  elements: str
+  sample: [hostname]
+rc:
+  description: The exit code of the script, if a script ended badly.
+  returned: when a script failed
+  type: int
+  sample: 69
+cmd:
+  description: The command that failed.
+  returned: when a script failed
+  type: str
+  sample: sudo -n /usr/local/sbin/cloudpod-destroy.sh 9101
+stdout:
+  description: The end of what the script printed.
+  returned: when a script failed
+  type: str
+  sample: ""
+stderr:
+  description: The end of what the script printed on stderr.
+  returned: when a script failed
+  type: str
+  sample: "Error    : no free address in 10.1.10.50-10.1.10.249"
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.migra.cloudpods.plugins.module_utils._actions import Action
+from ansible_collections.migra.cloudpods.plugins.module_utils._errors import CloudPodError
+from ansible_collections.migra.cloudpods.plugins.module_utils._parameters import destroy_spec
+
+
+def main() -> None:
+    """Wire the parameters to the action and its result to Ansible."""
+    module = AnsibleModule(argument_spec=destroy_spec(), supports_check_mode=True)
+    action = Action(module.params, module.run_command, module.check_mode, module.warn)
+    try:
+        result = action.destroy()
+    except CloudPodError as exc:
+        module.fail_json(**exc.result())
+    module.exit_json(**result)
+
+
+if __name__ == '__main__':
+    main()
