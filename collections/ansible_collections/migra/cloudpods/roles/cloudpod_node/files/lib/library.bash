@@ -1,0 +1,31 @@
+# migra.cloudpods: loads everything the node scripts share.
+# shellcheck shell=bash
+#
+# | file           | about                                                     |
+# |----------------|-----------------------------------------------------------|
+# | settings.bash  | what differs from node to node; the only templated file   |
+# | arguments.bash | options and the patterns every value must match           |
+# | node.bash      | what Proxmox's files say, and starting Proxmox's commands |
+# | locks.bash     | the run lock and the reservation lock                     |
+# | ipam.bash      | the address file                                          |
+# | log.bash       | one JSON line per run                                     |
+# | run.bash       | a run's life: begin, signals, failure, end                |
+
+LC_ALL=C
+export LC_ALL
+
+# shellcheck source=/dev/null
+source "$LIBRARY_DIR/settings.bash"
+export PATH
+# shellcheck source=arguments.bash
+source "$LIBRARY_DIR/arguments.bash"
+# shellcheck source=node.bash
+source "$LIBRARY_DIR/node.bash"
+# shellcheck source=locks.bash
+source "$LIBRARY_DIR/locks.bash"
+# shellcheck source=ipam.bash
+source "$LIBRARY_DIR/ipam.bash"
+# shellcheck source=log.bash
+source "$LIBRARY_DIR/log.bash"
+# shellcheck source=run.bash
+source "$LIBRARY_DIR/run.bash"

@@ -1,0 +1,50 @@
+# migra.cloudpods: the run lock, held for a run's life, and the reservation lock, held for the picking of an address.
+# shellcheck shell=bash disable=SC2034
+# (What is set here is read in other files.)
+
+# Make the lock folder ours alone, or fail. /run/lock is world-writable: a folder somebody else put there is no lock.
+require_lock_dir() {
+  [[ -d $LOCK_DIR ]] || mkdir -p -- "$LOCK_DIR"
+  [[ ! -L $LOCK_DIR && -O $LOCK_DIR ]] || fail 1 "the lock folder $LOCK_DIR belongs to somebody else"
+}
+
+# Take the run lock of VMID or exit 75. The descriptor is inherited by the node's commands on purpose:
+# the vmid stays busy while anything of a killed run still works on it.
+take_run_lock() {
+  require_lock_dir
+  exec {RUN_LOCK}<>"$LOCK_DIR/$VMID"
+  wait_for flock -w 10 "$RUN_LOCK" ||
+    fail 75 "vmid $VMID is busy: another run holds its lock"
+  read_clock
+  printf '%s %s %s %s\n' $$ "${OPTION[run]:--}" "$SCRIPT" "${NOW%.*}Z" >"$LOCK_DIR/$VMID"
+  RUN_LOCKED=yes
+}
+
+# Say that nobody holds the run lock any more; the lock itself goes with the last process that inherited it.
+empty_run_lock() {
+  if [[ -n $RUN_LOCKED ]]; then : >"$LOCK_DIR/$VMID"; fi
+}
+
+# Take the reservation lock; return 1 when it is not to be had. The caller decides what that means:
+# a create gives up, a clean-up says what is left.
+take_reservation_lock() {
+  exec {RESERVATION_LOCK}<>"$LOCK_DIR/reserve"
+  wait_for flock -w 30 "$RESERVATION_LOCK" || {
+    release_reservation_lock
+    return 1
+  }
+}
+
+release_reservation_lock() {
+  exec {RESERVATION_LOCK}>&-
+}
+
+# Given a vmid, succeed when somebody holds its run lock. A shared lock is tried, so that two who look do not meet.
+run_lock_is_held() {
+  local fd held=1
+  [[ -f $LOCK_DIR/$1 ]] || return 1
+  exec {fd}<"$LOCK_DIR/$1"
+  flock -s -n "$fd" || held=0
+  exec {fd}<&-
+  return "$held"
+}

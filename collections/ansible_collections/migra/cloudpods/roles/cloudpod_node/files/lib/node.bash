@@ -1,0 +1,240 @@
+# migra.cloudpods: what Proxmox's files say about a container, and the starting of Proxmox's commands.
+# shellcheck shell=bash disable=SC2034
+# (What is set here is read in other files.)
+
+declare -gA CONF=()        # the current section of the container's conf
+declare -ga PENDING=()     # keys waiting for the container's next start
+declare -ga ANSWER=()      # stdout of the last command whose answer was wanted
+declare -ga MESSAGES=()    # stderr of the last command
+
+# Leave this node's name in NODE.
+read_node_name() {
+  local folder
+  NODE=${NODE_NAME:-}
+  [[ -z $NODE ]] || return 0
+  NODE=${HOSTNAME%%.*}
+  for folder in "$PVE_DIR"/nodes/*; do
+    if [[ $folder -ef $PVE_DIR/local ]]; then NODE=${folder##*/}; fi
+  done
+}
+
+# Leave in CONF_FILE, CONF_NODE and CONF_TYPE (lxc or qemu-server) where VMID's conf stands on any node; empty when nowhere.
+find_container() {
+  local file
+  CONF_FILE='' CONF_NODE='' CONF_TYPE=''
+  for file in "$PVE_DIR"/nodes/*/{lxc,qemu-server}/"$VMID.conf"; do
+    [[ -f $file ]] || continue
+    CONF_FILE=$file
+    CONF_TYPE=${file%/*} CONF_TYPE=${CONF_TYPE##*/}
+    CONF_NODE=${file#"$PVE_DIR/nodes/"} CONF_NODE=${CONF_NODE%%/*}
+    return 0
+  done
+}
+
+# Read CONF_FILE into CONF, PENDING and the owner named in the description, OWNER_TENANT and OWNER_POD.
+read_container() {
+  local line section='' key
+  CONF=() PENDING=() OWNER_TENANT='' OWNER_POD=''
+  while IFS= read -r line || [[ -n $line ]]; do
+    if [[ $line == '['*']' ]]; then
+      section=$line
+    elif [[ -z $section && $line == '#'* ]]; then
+      read_marker "$line"
+    elif [[ $line == *:* ]]; then
+      key=${line%%:*}
+      case $section in
+        '') CONF[$key]=${line#*: } ;;
+        '[pve:pending]') PENDING+=("$key") ;;
+      esac
+    fi
+  done <"$CONF_FILE"
+}
+
+# Given a line of the description, take the owner from it if it is our marker. Proxmox encodes ":" in it.
+read_marker() {
+  [[ -z $OWNER_TENANT ]] || return 0
+  [[ ${1//%3[Aa]/:} =~ ^\#cloudpod\ tenant=([A-Za-z0-9][A-Za-z0-9._:-]*)\ pod=(-|[A-Za-z0-9][A-Za-z0-9._:-]*)[[:space:]]*$ ]] || return 0
+  OWNER_TENANT=${BASH_REMATCH[1]} OWNER_POD=${BASH_REMATCH[2]}
+}
+
+# Succeed when the conf just read is no more than what `pct create` writes first to hold the vmid.
+conf_is_bare() {
+  ((${#CONF[@]} == 1)) && [[ ${CONF[lock]:-} == create ]]
+}
+
+# Succeed when VMID is a member of the pool.
+in_pool() {
+  local kind name members
+  while IFS=: read -r kind name _ members _; do
+    if [[ $kind == pool && $name == "$POOL" && ,$members, == *,"$VMID",* ]]; then return 0; fi
+  done <"$PVE_DIR/user.cfg"
+  return 1
+}
+
+# Succeed when the container runs: its command socket is listening.
+is_running() {
+  local sockets
+  sockets=$(<"$NET_UNIX")
+  [[ $sockets$'\n' == *"@/var/lib/lxc/$VMID/command"$'\n'* ]]
+}
+
+# Wait up to five seconds for the container to run.
+wait_until_running() {
+  local tries
+  for ((tries = 0; tries < 50; tries++)); do
+    if is_running; then return 0; fi
+    wait_for sleep 0.1
+  done
+  return 1
+}
+
+# Refuse VMID unless it is a container on this node; needs find_container.
+require_container_here() {
+  [[ -n $CONF_FILE ]] || fail 66 "there is no container $VMID"
+  [[ $CONF_TYPE == lxc ]] || fail 77 "$VMID is a virtual machine, not a container of pool $POOL"
+  [[ $CONF_NODE == "$NODE" ]] || fail 66 "container $VMID is on node $CONF_NODE, not on $NODE"
+}
+
+# Refuse the container unless it is in the pool; needs find_container.
+require_pool() {
+  in_pool || fail 77 "container $VMID is not in pool $POOL"
+}
+
+# Refuse the container when --tenant or --pod names another owner; needs read_container. The owner is not told:
+# who asks with the wrong tenant need not learn the right one.
+require_owner() {
+  [[ -z ${OPTION[tenant]+given} || ${OPTION[tenant]} == "$OWNER_TENANT" ]] ||
+    fail 77 "container $VMID does not belong to tenant ${OPTION[tenant]}"
+  [[ -z ${OPTION[pod]+given} || ${OPTION[pod]} == "$OWNER_POD" ]] ||
+    fail 77 "container $VMID is not pod ${OPTION[pod]}"
+}
+
+# Find the container and refuse it unless it is here, ours and in the pool.
+require_our_container() {
+  find_container
+  require_container_here
+  require_pool
+  read_container
+  require_owner
+}
+
+# Two scratch files without a name, which take what a command says and vanish with the run, killed or not.
+open_scratch() {
+  local -r out=$LOCK_DIR/.$VMID.out err=$LOCK_DIR/.$VMID.err
+  : >"$out"
+  : >"$err"
+  exec {OUT_WRITE}>>"$out" {ERR_WRITE}>>"$err"
+  exec {OUT_READ}<"$out" {ERR_READ}<"$err"
+  rm -f -- "$out" "$err"
+}
+
+# Run a command in the background and wait, so that a trap runs at once and not when the command is through.
+wait_for() {
+  "$@" &
+  wait $!
+}
+
+# Run a node command. What it says on stdout goes to our stderr as it comes, what it says on stderr follows.
+node_command() {
+  local rc=0
+  wait_for "$@" 1>&2 2>&"$ERR_WRITE" || rc=$?
+  read_messages
+  return "$rc"
+}
+
+# Run a node command and leave its stdout in ANSWER.
+node_answer() {
+  local rc=0
+  wait_for "$@" 1>&"$OUT_WRITE" 2>&"$ERR_WRITE" || rc=$?
+  mapfile -t -u "$OUT_READ" ANSWER
+  read_messages
+  return "$rc"
+}
+
+# Run a node command, show its stdout as it comes and leave it in ANSWER too.
+node_conversation() {
+  local rc=0 tee
+  local -i talk
+  exec {talk}> >(exec tee -p -a "/proc/self/fd/$OUT_WRITE" >&2 2>/dev/null)
+  tee=$!
+  wait_for "$@" 1>&"$talk" 2>&"$ERR_WRITE" || rc=$?
+  exec {talk}>&-
+  wait "$tee" || true
+  mapfile -t -u "$OUT_READ" ANSWER
+  read_messages
+  return "$rc"
+}
+
+# Take what the last command said on stderr into MESSAGES and show it.
+read_messages() {
+  mapfile -t -u "$ERR_READ" MESSAGES
+  ((${#MESSAGES[@]} == 0)) || printf '%s\n' "${MESSAGES[@]}" >&2 || true
+}
+
+# Given what was tried, leave the node's own words in one line in NODE_MESSAGE.
+read_node_message() {
+  local line
+  NODE_MESSAGE=''
+  for line in "${MESSAGES[@]}"; do
+    line=${line#ERROR: }
+    case $line in
+      '' | '400 Parameter verification failed.' | 'job errors' | *'[OPTIONS]') continue ;;
+    esac
+    NODE_MESSAGE+=${NODE_MESSAGE:+; }$line
+  done
+  NODE_MESSAGE=${NODE_MESSAGE:-$1 failed and gave no reason}
+  NODE_MESSAGE=${NODE_MESSAGE:0:1000}
+}
+
+# Given the node's message, leave the exit code it stands for in NODE_CODE.
+read_node_code() {
+  case $1 in
+    *'CT is locked ('* | *"can't lock file"* | *"can't acquire lock"* | *'got timeout'*) NODE_CODE=75 ;;
+    *'already exists on node'*) NODE_CODE=73 ;;
+    *"storage '"*"' does not exist"* | *"volume '"*"' does not exist"* | *"bridge '"*"' does not exist"* | \
+      *"storage '"*"' is disabled"* | *"storage '"*"' is not available"* | *'does not support container directories'* | \
+      *'wrong content type'* | *'out of space'* | *'No space left on device'*) NODE_CODE=69 ;;
+    *'Configuration file '*' does not exist'*) NODE_CODE=66 ;;
+    *) NODE_CODE=1 ;;
+  esac
+}
+
+# Given what was tried, fail with the node's own message and the code that fits it.
+fail_as_node() {
+  read_node_message "$1"
+  read_node_code "$NODE_MESSAGE"
+  fail "$NODE_CODE" "$NODE_MESSAGE"
+}
+
+# Given a storage and a content type, leave its free space in FREE_KIB; exit 69 when the storage is not fit for it.
+require_storage() {
+  local line fields
+  node_answer pvesm status --storage "$1" --content "$2" || fail_as_node "pvesm status"
+  for line in "${ANSWER[@]}"; do
+    read -r -a fields <<<"$line"
+    [[ ${fields[0]:-} == "$1" ]] || continue
+    [[ ${fields[2]:-} == active ]] || fail 69 "storage '$1' is ${fields[2]:-unknown}"
+    FREE_KIB=${fields[5]:-}
+    [[ $FREE_KIB =~ ^[0-9]+$ ]] || FREE_KIB=0
+    return 0
+  done
+  fail 69 "storage '$1' cannot hold content '$2' on this node"
+}
+
+# Stop and destroy the container whose conf find_container found, whatever state a killed create or destroy left it in.
+# Return 1 when it is still there.
+remove_container() {
+  local -a unreferenced=()
+  read_container
+  if [[ ${CONF[lock]:-} == create || ${CONF[lock]:-} == destroyed ]]; then
+    node_command pct unlock "$VMID" || true
+  fi
+  # A bare conf does not name the disk it was about to get.
+  if conf_is_bare; then unreferenced=(--destroy-unreferenced-disks 1); fi
+  if is_running; then
+    node_command pct stop "$VMID" || ! is_running || return 1
+  fi
+  node_command pct destroy "$VMID" --purge 1 "${unreferenced[@]}" || true
+  find_container
+  [[ -z $CONF_FILE ]]
+}

@@ -1,0 +1,35 @@
+"""Prints what this node knows about its pods as JSON: ``python3 -I report info|health [<vmid>…]``, no vmid means all.
+
+Where things are comes in the environment, from settings.bash by way of the script.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import health
+import info
+from node import Node, OutsidePool
+
+EX_NOPERM = 77
+
+
+def main() -> int:
+    """Return the exit code."""
+    kind, vmids = sys.argv[1], sorted({int(vmid) for vmid in sys.argv[2:]})
+    node = Node(os.environ)
+    try:
+        rows = {"info": info.rows, "health": health.rows}[kind](node, vmids or None)
+    except OutsidePool as exc:
+        print(f"Error    : {exc}\nRetryable: no\nLeft     : nothing", file=sys.stderr)
+        return EX_NOPERM
+    head = {"node": node.name, "pool": node.pool} if kind == "info" else {"node": node.name}
+    json.dump({**head, "pods": rows}, sys.stdout)
+    print()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

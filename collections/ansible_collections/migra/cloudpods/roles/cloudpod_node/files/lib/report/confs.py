@@ -1,0 +1,117 @@
+"""Reading Proxmox's text files: container confs, the pools, the address file."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+MARKER = re.compile(r"cloudpod tenant=([A-Za-z0-9][A-Za-z0-9._:-]*) pod=(-|[A-Za-z0-9][A-Za-z0-9._:-]*)\s*")
+SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([KMGT]?)")
+GB_PER_UNIT = {"": 1 / 1024**3, "K": 1 / 1024**2, "M": 1 / 1024, "G": 1, "T": 1024}
+RESERVED = re.compile(r"[0-9.]+[ \t]+([1-9][0-9]{2,8})[ \t]+\S+[ \t]+(\S+)[ \t]+reserved:\S+[ \t]*")
+
+
+@dataclass
+class Conf:
+    """One container's conf: its current section, what waits for its next start, and its description's lines."""
+
+    current: dict[str, str] = field(default_factory=dict)
+    pending: dict[str, str | None] = field(default_factory=dict)
+    description: list[str] = field(default_factory=list)
+
+    def owner(self) -> dict[str, str | None] | None:
+        """Return tenant and pod as our marker in the description names them, or None when there is none."""
+        for line in self.description:
+            if found := MARKER.fullmatch(line):
+                return {"tenant": found[1], "pod": None if found[2] == "-" else found[2]}
+        return None
+
+    def is_bare(self) -> bool:
+        """Return whether this is no more than what ``pct create`` writes first to hold the vmid."""
+        return self.current == {"lock": "create"}
+
+    def flag(self, key: str) -> bool:
+        """Return a boolean key; absent means no."""
+        return self.current.get(key) == "1"
+
+    def number(self, key: str, default: int | None = None) -> int | None:
+        """Return a whole-number key, or ``default``."""
+        value = self.current.get(key, "")
+        return int(value) if value.isdecimal() else default
+
+    def options(self, key: str) -> dict[str, str]:
+        """Return a comma list such as ``net0`` as a dict; a first word without ``=`` stands under ``volume``."""
+        words = self.current.get(key, "").split(",")
+        pairs = (word.split("=", 1) if "=" in word else ("volume", word) for word in words if word)
+        return {name: value for name, value in pairs}
+
+
+def parse_conf(text: str) -> Conf:
+    """Given a conf file's text, return it read; snapshot sections are left out."""
+    conf, section = Conf(), ""
+    for line in text.splitlines():
+        if line.startswith("[") and line.rstrip().endswith("]"):
+            section = line.strip()
+        elif section == "" and line.startswith("#"):
+            conf.description.append(unquote(line[1:]))
+        elif ":" in line:
+            key, value = (part.strip() for part in line.split(":", 1))
+            _store(conf, section, key, value)
+    return conf
+
+
+def _store(conf: Conf, section: str, key: str, value: str) -> None:
+    if section == "":
+        # lxc.* keys may stand several times.
+        conf.current[key] = f"{conf.current[key]}\n{value}" if key in conf.current else value
+    elif section == "[pve:pending]":
+        if key == "delete":
+            conf.pending.update(dict.fromkeys(filter(None, value.split(","))))
+        else:
+            conf.pending[key] = value
+
+
+def size_in_gb(text: str) -> int | float | None:
+    """Given a size such as ``8G`` or ``1536M``, return it in GB, whole where it is whole; None when it is none."""
+    found = SIZE.fullmatch(text)
+    if not found:
+        return None
+    gb = float(found[1]) * GB_PER_UNIT[found[2]]
+    return int(gb) if gb == int(gb) else round(gb, 3)
+
+
+def pool_members(text: str, pool: str) -> set[int]:
+    """Given user.cfg, return the vmids of one pool."""
+    for line in text.splitlines():
+        fields = line.split(":")
+        if fields[:2] == ["pool", pool] and len(fields) > 3:
+            return {int(vmid) for vmid in fields[3].split(",") if vmid.isdecimal()}
+    return set()
+
+
+def reserved_tenants(text: str) -> dict[int, str]:
+    """Given the address file, return vmid → tenant of every line whose create is not known to be complete."""
+    found = (RESERVED.fullmatch(line) for line in text.splitlines() if " reserved:" in line or "\treserved:" in line)
+    return {int(match[1]): match[2] for match in found if match}
+
+
+def conf_files(pve_dir: str) -> Iterator[tuple[int, str, str, str]]:
+    """Yield vmid, node, kind (``lxc`` or ``qemu-server``) and path of every guest of every node."""
+    nodes = os.path.join(pve_dir, "nodes")
+    for node in sorted(_names(nodes)):
+        for kind in ("lxc", "qemu-server"):
+            folder = os.path.join(nodes, node, kind)
+            for name in _names(folder):
+                stem, dot, suffix = name.rpartition(".")
+                if dot and suffix == "conf" and stem.isdecimal():
+                    yield int(stem), node, kind, os.path.join(folder, name)
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -1,0 +1,56 @@
+"""cloudpod-info.sh: config, status, owner, address and holder of each pod."""
+
+from __future__ import annotations
+
+from confs import Conf, size_in_gb
+from node import Node, wanted
+
+DEFAULT_MEMORY_MB = 512  # Proxmox's, where a conf is silent
+DEFAULT_SWAP_MB = 512
+
+
+def rows(node: Node, vmids: list[int] | None) -> list[dict]:
+    """Return one row per vmid; with ``vmids`` None those of the pool on this node and the unfinished ones."""
+    found = (row(node, vmid) for vmid in wanted(node, vmids))
+    # --all looks at containers that may be unfinished; those that are not are none of ours.
+    return [each for each in found if vmids is not None or each.get("in_pool") or each["unfinished"]]
+
+
+def row(node: Node, vmid: int) -> dict:
+    """Return one vmid's row. A container that is neither in the pool nor unfinished shows no more than that."""
+    busy = node.busy(vmid)
+    conf = node.conf(vmid)
+    if conf is None:
+        return {"vmid": vmid, "exists": False, "busy": busy, "unfinished": False}
+    in_pool = node.in_pool(vmid)
+    unfinished = node.is_unfinished(vmid, conf, busy)
+    head = {"vmid": vmid, "exists": True, "in_pool": in_pool, "node": node.guests[vmid].node}
+    if not in_pool and not unfinished:
+        return {**head, "busy": busy, "unfinished": False}
+    state = {"status": node.status(vmid), "lock": conf.current.get("lock"), "unfinished": unfinished, "busy": busy}
+    return {**head, **state, "owner": conf.owner(), **facts(conf)}
+
+
+def facts(conf: Conf) -> dict:
+    """Return what a conf says, under the contract's names."""
+    net, rootfs = conf.options("net0"), conf.options("rootfs")
+    address, _, prefix = net.get("ip", "").partition("/")
+    has_address = prefix.isdecimal()
+    return {
+        "hostname": conf.current.get("hostname"),
+        "ip": address if has_address else None,
+        "prefix": int(prefix) if has_address else None,
+        "gateway": net.get("gw"),
+        "mac": net.get("hwaddr"),
+        "bridge": net.get("bridge"),
+        "storage": rootfs["volume"].partition(":")[0] if "volume" in rootfs else None,
+        "disk_gb": size_in_gb(rootfs.get("size", "")),
+        "cores": conf.number("cores"),
+        "memory_mb": conf.number("memory", DEFAULT_MEMORY_MB),
+        "swap_mb": conf.number("swap", DEFAULT_SWAP_MB),
+        "onboot": conf.flag("onboot"),
+        "protection": conf.flag("protection"),
+        "unprivileged": conf.flag("unprivileged"),
+        "pending": conf.pending,
+        "config": {**conf.current, **({"description": "\n".join(conf.description)} if conf.description else {})},
+    }

@@ -1,0 +1,136 @@
+"""This node as seen from its files. Everything is read once; no process is started."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import NamedTuple
+
+from confs import Conf, conf_files, parse_conf, pool_members, reserved_tenants
+
+SOCKET = re.compile(r"@/var/lib/lxc/([0-9]+)/command$", re.MULTILINE)
+HOLDER = re.compile(r"([0-9]+) (\S+) (\S+) (\S+)\s*")
+
+
+class OutsidePool(Exception):
+    """A container was asked for that is not in the pool."""
+
+
+class Guest(NamedTuple):
+    """Where a guest's conf stands."""
+
+    node: str
+    kind: str
+    path: str
+
+
+class Node:
+    """What the files of a node say. ``environment`` names them, as the script exports it."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.name = environment["NODE"]
+        self.pool = environment["POOL"]
+        self.cgroup_dir = environment["CGROUP_DIR"]
+        self._pve_dir = environment["PVE_DIR"]
+        self._ipam_file = environment["IPAM_FILE"]
+        self._lock_dir = environment["LOCK_DIR"]
+        self._net_unix = environment["NET_UNIX"]
+
+    @cached_property
+    def guests(self) -> dict[int, Guest]:
+        """Every guest of the cluster by vmid."""
+        return {vmid: Guest(node, kind, path) for vmid, node, kind, path in conf_files(self._pve_dir)}
+
+    @cached_property
+    def members(self) -> set[int]:
+        """The pool's vmids. A virtual machine may stand in a pool too; it is none of ours."""
+        return pool_members(read_text(os.path.join(self._pve_dir, "user.cfg")), self.pool)
+
+    @cached_property
+    def running(self) -> set[int]:
+        """The vmids whose command socket is listening here."""
+        return {int(vmid) for vmid in SOCKET.findall(read_text(self._net_unix))}
+
+    @cached_property
+    def _reserved(self) -> dict[int, str]:
+        return reserved_tenants(read_text(self._ipam_file))
+
+    def conf(self, vmid: int) -> Conf | None:
+        """Return a container's conf, or None when there is none (any more)."""
+        guest = self.guests.get(vmid)
+        if guest is None:
+            return None
+        try:
+            with open(guest.path, encoding="utf-8", errors="replace") as file:
+                return parse_conf(file.read())
+        except FileNotFoundError:
+            return None
+
+    def in_pool(self, vmid: int) -> bool:
+        """Return whether it is a container of the pool."""
+        return vmid in self.members and vmid in self.guests and self.guests[vmid].kind == "lxc"
+
+    def is_unfinished(self, vmid: int, conf: Conf, busy: dict | None) -> bool:
+        """Return whether a killed create left it: its address still reserved for it and nobody at work on it."""
+        if busy or vmid not in self._reserved or self.guests[vmid].kind != "lxc":
+            return False
+        owner = conf.owner()
+        return conf.is_bare() if owner is None else owner["tenant"] == self._reserved[vmid]
+
+    def status(self, vmid: int) -> str:
+        """Return ``running`` or ``stopped``; ``unknown`` for a container of another node."""
+        if self.guests[vmid].node != self.name:
+            return "unknown"
+        return "running" if vmid in self.running else "stopped"
+
+    def all_vmids(self) -> list[int]:
+        """Return the vmids of the pool's containers on this node, and of those that may be unfinished."""
+        return sorted(
+            vmid
+            for vmid, guest in self.guests.items()
+            if guest.node == self.name and guest.kind == "lxc" and (vmid in self.members or vmid in self._reserved)
+        )
+
+    def busy(self, vmid: int) -> dict | None:
+        """Return who holds a vmid's run lock, or None. A shared lock is tried, so that two who look do not meet."""
+        try:
+            fd = os.open(os.path.join(self._lock_dir, str(vmid)), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return parse_holder(os.read(fd, 512).decode("ascii", "replace"))
+        finally:
+            os.close(fd)
+        return None
+
+
+def parse_holder(text: str) -> dict:
+    """Given a held lock's text, return its holder. The text is empty for the instant between locking and writing."""
+    found = HOLDER.fullmatch(text)
+    if not found:
+        return {"pid": None, "run": None, "script": None, "since": None}
+    return {
+        "pid": int(found[1]),
+        "run": None if found[2] == "-" else found[2],
+        "script": found[3],
+        "since": found[4],
+    }
+
+
+def read_text(path: str) -> str:
+    """Return a file's text; a file that is not there is empty."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def wanted(node: Node, vmids: Iterable[int] | None) -> list[int]:
+    """Return the vmids to report, in order."""
+    return node.all_vmids() if vmids is None else sorted(set(vmids))

@@ -1,0 +1,99 @@
+# migra.cloudpods: a run's life. begin_run, then the script's own steps, then succeed or fail; finish sees to the rest.
+# shellcheck shell=bash disable=SC2034
+# (What is set here is read in other files.)
+
+RUN_LOCKED='' RUN_LOCK='' RESERVATION_LOCK=''
+FAILURE='' LEFT=nothing FAILED_AT=''
+IP='' TENANT='' COMPLETE=''
+declare -ga SUMMARY=()
+
+# Given error, retryable and what is left, print the last lines of a failure.
+print_failure() {
+  printf 'Error    : %s\nRetryable: %s\nLeft     : %s\n' "$1" "$2" "$3" >&2 || true
+}
+
+# Given an exit code and a message, end the run as failed.
+fail() {
+  FAILURE=$2
+  exit "$1"
+}
+
+# What a script undoes after a failure, and says in LEFT when it cannot. Scripts that create something define their own.
+clean_up() { :; }
+
+# Set the traps and take the run lock of VMID.
+begin_run() {
+  read_clock
+  STARTED_MS=$NOW_MS
+  # A caller that went away must not stop a change half-way: writes to it fail quietly instead.
+  trap '' PIPE
+  trap 'FAILED_AT="${BASH_SOURCE[0]##*/} line $LINENO"' ERR
+  trap finish EXIT
+  trap 'interrupted 1 HUP' HUP
+  trap 'interrupted 2 INT' INT
+  trap 'interrupted 15 TERM' TERM
+  set -E
+  read_node_name
+  take_run_lock
+  open_scratch
+}
+
+# No signal ends the run any more.
+ignore_signals() {
+  trap '' HUP INT TERM
+}
+
+# Given a signal's number and name: end the node command that is under way, then leave by way of finish.
+interrupted() {
+  local child
+  ignore_signals
+  FAILURE="ended by signal $2"
+  for child in $(jobs -pr); do
+    kill -TERM "$child" 2>/dev/null || true
+    wait "$child" || true
+  done
+  exit $((128 + $1))
+}
+
+# The EXIT trap: after a failure clean up, log and explain; in any case say that the vmid is free again.
+finish() {
+  local rc=$?
+  ignore_signals
+  trap - EXIT ERR
+  set +eE
+  if ((rc != 0)) && [[ -z $COMPLETE ]]; then
+    clean_up
+    explain_failure "$rc"
+  fi
+  empty_run_lock
+  exit "$rc"
+}
+
+# Given the exit code, log the failure and print its last lines.
+explain_failure() {
+  local outcome=failed retryable=no
+  case $1 in
+    75) retryable=yes ;;
+    129 | 130 | 143) outcome=interrupted retryable=yes ;;
+  esac
+  FAILURE=${FAILURE:-unexpected failure at ${FAILED_AT:-an unknown place}}
+  FAILURE=${FAILURE//[[:cntrl:]]/ }
+  log_outcome "$outcome" "$1" "$FAILURE"
+  print_failure "$FAILURE" "$retryable" "$LEFT"
+}
+
+# Given a key and a value, add a line to the summary.
+summarise() {
+  local line
+  printf -v line '%-9s: %s' "$1" "$2"
+  SUMMARY+=("$line")
+}
+
+# Given outcome and message, log the success, print the summary and leave.
+succeed() {
+  ignore_signals
+  COMPLETE=yes
+  log_outcome "$1" 0 "$2"
+  printf '%s\n' "${SUMMARY[@]}" || true
+  exit 0
+}

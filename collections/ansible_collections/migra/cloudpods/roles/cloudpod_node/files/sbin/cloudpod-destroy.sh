@@ -1,0 +1,68 @@
+#!/bin/bash -p
+# migra.cloudpods: destroys one pod and frees its address.
+set -euo pipefail
+umask 077
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+
+SCRIPT_FILE=$(readlink -f -- "${BASH_SOURCE[0]}")
+SCRIPT=${SCRIPT_FILE##*/} SCRIPT=${SCRIPT%.sh}
+LIBRARY_DIR=${SCRIPT_FILE%/*}/../lib/cloudpods
+# shellcheck source=library.bash
+source "$LIBRARY_DIR/library.bash"
+
+USAGE="$SCRIPT.sh <vmid> [--tenant ID] [--pod ID] [--run ID]"
+
+DESTROYING='' UNFINISHED=''
+
+# Refuse a container that is not in the pool and not what a killed create left, or that is another owner's or protected.
+require_destroyable() {
+  require_container_here
+  read_container
+  if is_unfinished; then UNFINISHED=yes; fi
+  [[ -n $UNFINISHED ]] || require_pool
+  require_owner
+  # Proxmox would say so only after we had stopped the container.
+  [[ ${CONF[protection]:-0} != 1 ]] || fail 1 "can't remove CT $VMID - protection mode enabled"
+}
+
+destroy_container() {
+  case ${CONF[lock]:-} in
+    '' | mounted) ;;
+    destroyed) ;; # a destroy that was killed: remove_container lifts the lock and finishes it
+    *) [[ -n $UNFINISHED ]] || fail 75 "CT is locked (${CONF[lock]})" ;;
+  esac
+  DESTROYING=yes
+  remove_container || fail_as_node "pct destroy"
+}
+
+# shellcheck disable=SC2329  # finish calls it
+clean_up() {
+  [[ -n $DESTROYING ]] || return 0
+  find_container
+  if [[ -n $CONF_FILE ]]; then
+    LEFT="container $VMID"
+  elif ! free_address "${OPTION[tenant]:-}"; then
+    LEFT="the line of $VMID in $IPAM_FILE"
+  fi
+}
+
+main() {
+  read_arguments 'tenant pod run' "$@"
+  read_one_vmid
+  begin_run
+  local result=absent
+  find_container
+  if [[ -n $CONF_FILE ]]; then
+    require_destroyable
+    TENANT=$OWNER_TENANT result=destroyed
+    destroy_container
+  fi
+  free_address "${OPTION[tenant]:-}" || fail 75 "the line of $VMID in $IPAM_FILE could not be removed"
+  IP=$FREED_IP
+  summarise VMID "$VMID"
+  if [[ -n $IP ]]; then summarise IP "$IP"; fi
+  summarise Result "$result"
+  succeed "$result" "container $VMID is $result"
+}
+
+main "$@"

@@ -1,0 +1,23 @@
+#!/bin/bash -p
+# migra.cloudpods: says what stands on this node about pods, as JSON.
+set -euo pipefail
+umask 077
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+
+SCRIPT_FILE=$(readlink -f -- "${BASH_SOURCE[0]}")
+SCRIPT=${SCRIPT_FILE##*/} SCRIPT=${SCRIPT%.sh}
+LIBRARY_DIR=${SCRIPT_FILE%/*}/../lib/cloudpods
+# shellcheck source=library.bash
+source "$LIBRARY_DIR/library.bash"
+
+USAGE="$SCRIPT.sh <vmid>... | --all"
+
+main() {
+  read_arguments 'all!' "$@"
+  read_many_vmids
+  read_node_name
+  NODE=$NODE POOL=$POOL PVE_DIR=$PVE_DIR IPAM_FILE=$IPAM_FILE LOCK_DIR=$LOCK_DIR NET_UNIX=$NET_UNIX CGROUP_DIR=$CGROUP_DIR \
+    exec "$PYTHON" -I -S -B "$LIBRARY_DIR/report" info "${POSITIONAL[@]}"
+}
+
+main "$@"
