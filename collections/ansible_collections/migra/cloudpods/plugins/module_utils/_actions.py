@@ -77,8 +77,12 @@ class Action:
         ours, row = self._look(SCALE, pod.SCALE_EXTRAS, must_exist=True)
         before = row or {'vmid': self._params['vmid'], 'exists': True}
         after = pod.scaled(before, self._params)
-        result = {'changed': row is None or bool(pod.differences(row, self._params, pod.SCALE_COMPARED)),
-                  'cloudpod': after, 'diff': pod.diff(before, after), 'pending': []}
+        result = {
+            'changed': row is None or bool(pod.differences(row, self._params, pod.SCALE_COMPARED)),
+            'cloudpod': after,
+            'diff': pod.diff(before, after),
+            'pending': [],
+        }
         if result['changed'] and not self._check_mode:
             summary = _script.parse_summary(self._scripts.run(SCALE, pod.scale_arguments(self._params, ours)).stdout)
             result['pending'] = [key.strip() for key in summary.get('Pending', '').split(',') if key.strip() not in ('', '-')]
@@ -90,8 +94,7 @@ class Action:
         """Make an archive of the pod, unless the same job already made it."""
         _parameters.check(self._params)
         ours, row = self._look(BACKUP, pod.BACKUP_EXTRAS, must_exist=True)
-        result = {'changed': True, 'cloudpod': row or {'vmid': self._params['vmid'], 'exists': True},
-                  'archive': pod.archive({}, self._params)}
+        result = {'changed': True, 'cloudpod': row or {'vmid': self._params['vmid'], 'exists': True}, 'archive': pod.archive({}, self._params)}
         if not self._check_mode:
             summary = _script.parse_summary(self._scripts.run(BACKUP, pod.backup_arguments(self._params, ours)).stdout)
             result['changed'] = summary.get('Result') != 'exists'
@@ -104,8 +107,9 @@ class Action:
         """Return the facts of many pods."""
         _parameters.check(self._params)
         if not self._scripts.can_look():
-            raise ScriptFailed('cloudpod-info.sh is not beside the scripts in {0}: install it with the role migra.cloudpods.cloudpod_node'
-                               .format(self._params['script_dir']))
+            raise ScriptFailed(
+                'cloudpod-info.sh is not beside the scripts in {}: install it with the role migra.cloudpods.cloudpod_node'.format(self._params['script_dir'])
+            )
         document = _script.parse_json(self._scripts.run(_script.INFO, pod.read_arguments(self._params)))
         return {'changed': False, 'node': document.get('node'), 'pool': document.get('pool'), 'pods': document['pods']}
 
@@ -116,8 +120,8 @@ class Action:
             document = _script.parse_json(self._scripts.run(HEALTH, pod.read_arguments(self._params)))
             return {'changed': False, 'node': document.get('node'), 'health': document['pods']}
         if self._params['all']:
-            raise ScriptFailed("the site's own {0} cannot list pods: give vmids instead of all".format(HEALTH))
-        self._warn("{0} is the site's own: figures it does not print are not in the result".format(HEALTH))
+            raise ScriptFailed(f"the site's own {HEALTH} cannot list pods: give vmids instead of all")
+        self._warn(f"{HEALTH} is the site's own: figures it does not print are not in the result")
         replies = ((vmid, self._scripts.run(HEALTH, [vmid], may_fail=True)) for vmid in pod.read_arguments(self._params))
         return {'changed': False, 'node': None, 'health': [older_health(int(vmid), reply) for vmid, reply in replies]}
 
@@ -130,9 +134,14 @@ class Action:
         if not ours:
             self._warn_unsent(script, extras)
         if not self._scripts.can_look():
-            self._warn('there is no cloudpod-info.sh beside {0}: {1}'.format(
-                script, 'check mode cannot look and assumes a change' if self._check_mode
-                else 'the present state, the owner and the pool could not be compared with what is asked'))
+            self._warn(
+                'there is no cloudpod-info.sh beside {}: {}'.format(
+                    script,
+                    'check mode cannot look and assumes a change'
+                    if self._check_mode
+                    else 'the present state, the owner and the pool could not be compared with what is asked',
+                )
+            )
             return ours, None
         row = self._row()
         if must_exist:
@@ -147,7 +156,7 @@ class Action:
         self._node = document.get('node')
         row = next((row for row in document['pods'] if row.get('vmid') == vmid and 'exists' in row), None)
         if row is None:
-            raise ScriptFailed('cloudpod-info.sh did not answer for vmid {0}'.format(vmid), stdout=_script.tail(reply.stdout))
+            raise ScriptFailed(f'cloudpod-info.sh did not answer for vmid {vmid}', stdout=_script.tail(reply.stdout))
         pod.refuse_busy(row)
         pod.refuse_foreign(row, self._node, document.get('pool'))
         return row
@@ -157,7 +166,7 @@ class Action:
         try:
             return self._row()
         except CloudPodError as exc:
-            self._warn('done, but the pod could not be looked at afterwards: {0}'.format(exc.msg))
+            self._warn(f'done, but the pod could not be looked at afterwards: {exc.msg}')
             return None
 
     def _as_asked(self, row: dict, ours: bool) -> dict:
@@ -165,11 +174,10 @@ class Action:
         different = pod.differences(row, self._params, pod.CREATE_COMPARED)
         unknown = [name for name in pod.GUARD_COMPARED if not ours and different.get(name, {'is': ''})['is'] is None]
         if unknown:
-            self._warn("vmid {0} has no owner marker: {1} could not be compared".format(row['vmid'], ' and '.join(unknown)))
+            self._warn('vmid {} has no owner marker: {} could not be compared'.format(row['vmid'], ' and '.join(unknown)))
         different = {name: two for name, two in different.items() if name not in unknown}
         if different:
-            raise Refused('vmid {0} exists with other values: {1}; nothing was changed'.format(row['vmid'], pod.described(different)),
-                          differences=different)
+            raise Refused('vmid {} exists with other values: {}; nothing was changed'.format(row['vmid'], pod.described(different)), differences=different)
         return row
 
     def _created(self, changed: bool, row: dict, before: dict | None) -> dict:
@@ -178,7 +186,7 @@ class Action:
     def _warn_unsent(self, script: str, extras: dict[str, str]) -> None:
         names = pod.unsent(extras, self._params)
         if names:
-            self._warn("{0} is the site's own and knows only the master spec's options: {1} was not sent".format(script, ', '.join(names)))
+            self._warn("{} is the site's own and knows only the master spec's options: {} was not sent".format(script, ', '.join(names)))
 
 
 def older_health(vmid: int, reply: _script.Reply) -> dict:

@@ -16,8 +16,17 @@ from ansible_collections.migra.cloudpods.plugins.module_utils._script import par
 CHOSEN_BY_NODE = 'chosen by the node'
 
 # option of the script → parameter. The first ones are the master spec's, the others only our own scripts know.
-CREATE_OPTIONS = {'--vmid': 'vmid', '--host': 'hostname', '--tenant': 'tenant_id', '--bridge': 'bridge', '--storage': 'storage',
-                  '--cores': 'cores', '--mem': 'memory_mb', '--swap': 'swap_mb', '--ip': 'ip'}
+CREATE_OPTIONS = {
+    '--vmid': 'vmid',
+    '--host': 'hostname',
+    '--tenant': 'tenant_id',
+    '--bridge': 'bridge',
+    '--storage': 'storage',
+    '--cores': 'cores',
+    '--mem': 'memory_mb',
+    '--swap': 'swap_mb',
+    '--ip': 'ip',
+}
 CREATE_EXTRAS = {'--disk': 'disk_gb', '--ssh-keys': 'ssh_keys', '--template': 'template', '--gw': 'gateway', '--pod': 'pod_id', '--run': 'run_id'}
 GUARDS = {'--tenant': 'tenant_id', '--pod': 'pod_id', '--run': 'run_id'}
 BACKUP_EXTRAS = dict({'--storage': 'storage'}, **GUARDS)
@@ -82,22 +91,28 @@ def differences(row: dict, params: dict, compared: tuple[str, ...], unknown_is_e
     ``unknown_is_equal``: a pod made by a site's own script has no owner marker; then there is nothing to compare with.
     """
     have = values(row)
-    return {name: {'is': have.get(name), 'asked': params[name]} for name in compared
-            if params.get(name) is not None and have.get(name) != params[name]
-            and not (unknown_is_equal and name not in have)}
+    return {
+        name: {'is': have.get(name), 'asked': params[name]}
+        for name in compared
+        if params.get(name) is not None and have.get(name) != params[name] and not (unknown_is_equal and name not in have)
+    }
 
 
 def described(different: dict[str, dict]) -> str:
     """Return differences in words: ``cores is 2, asked 4``."""
-    return ', '.join('{0} is {1}, asked {2}'.format(name, _word(two['is']), _word(two['asked'])) for name, two in different.items())
+    return ', '.join('{} is {}, asked {}'.format(name, _word(two['is']), _word(two['asked'])) for name, two in different.items())
 
 
 def refuse_busy(row: dict) -> None:
     """Raise Busy when another run holds the pod's lock."""
     busy = row.get('busy')
     if busy:
-        raise Busy('vmid {0} is busy: {1} (run {2}, pid {3}) has held its lock since {4}'.format(
-            row['vmid'], busy.get('script'), busy.get('run'), busy.get('pid'), busy.get('since')), busy=busy)
+        raise Busy(
+            'vmid {} is busy: {} (run {}, pid {}) has held its lock since {}'.format(
+                row['vmid'], busy.get('script'), busy.get('run'), busy.get('pid'), busy.get('since')
+            ),
+            busy=busy,
+        )
 
 
 def refuse_foreign(row: dict, node: str | None, pool: str | None) -> None:
@@ -105,10 +120,10 @@ def refuse_foreign(row: dict, node: str | None, pool: str | None) -> None:
     if not row['exists']:
         return
     if node and row.get('node') not in (None, node):
-        raise Refused('vmid {0} is on node {1}, not on {2}'.format(row['vmid'], row['node'], node))
+        raise Refused('vmid {} is on node {}, not on {}'.format(row['vmid'], row['node'], node))
     # A create that was killed may not have reached the pool yet.
     if not row.get('in_pool') and not row.get('unfinished'):
-        raise Refused('vmid {0} is a container outside the pool {1} and is not touched'.format(row['vmid'], pool or 'ClientPods'))
+        raise Refused('vmid {} is a container outside the pool {} and is not touched'.format(row['vmid'], pool or 'ClientPods'))
 
 
 def refuse_other_owner(row: dict, params: dict, unknown_is_equal: bool = False) -> None:
@@ -116,15 +131,15 @@ def refuse_other_owner(row: dict, params: dict, unknown_is_equal: bool = False) 
     if 'owner' in row:
         different = differences(row, params, GUARD_COMPARED, unknown_is_equal)
         if different:
-            raise Refused('vmid {0} belongs to another: {1}'.format(row['vmid'], described(different)), differences=different)
+            raise Refused('vmid {} belongs to another: {}'.format(row['vmid'], described(different)), differences=different)
 
 
 def refuse_missing(row: dict) -> None:
     """Raise Refused when there is no such pod, or only an unfinished one."""
     if not row['exists']:
-        raise Refused('vmid {0} does not exist on this node'.format(row['vmid']))
+        raise Refused('vmid {} does not exist on this node'.format(row['vmid']))
     if row.get('unfinished'):
-        raise Refused('vmid {0} is an unfinished create: create it again or destroy it first'.format(row['vmid']))
+        raise Refused('vmid {} is an unfinished create: create it again or destroy it first'.format(row['vmid']))
 
 
 def planned(params: dict, node: str | None = None) -> dict:

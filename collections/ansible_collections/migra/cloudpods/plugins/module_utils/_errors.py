@@ -31,7 +31,7 @@ class BadParameter(CloudPodError):
     """Parameters that break a rule. ``problems`` maps each one's name to its rule, in words."""
 
     def __init__(self, problems: dict[str, str]) -> None:
-        text = '; '.join('{0}: {1}'.format(name, rule) for name, rule in problems.items())
+        text = '; '.join(f'{name}: {rule}' for name, rule in problems.items())
         super().__init__(text, parameter=next(iter(problems)), parameters=list(problems))
 
 

@@ -17,15 +17,21 @@ _PATH_RULE = 'must be an absolute path of letters, digits and the characters _.,
 
 # name → (pattern for the whole value, the rule in words)
 PATTERNS: dict[str, tuple[str, str]] = {
-    'hostname': (r'(?=.{1,253}\Z)' + _LABEL + r'(\.' + _LABEL + r')*',
-                 'must be a DNS name: labels of 1 to 63 letters, digits and inner hyphens, joined by dots, at most 253 characters'),
+    'hostname': (
+        r'(?=.{1,253}\Z)' + _LABEL + r'(\.' + _LABEL + r')*',
+        'must be a DNS name: labels of 1 to 63 letters, digits and inner hyphens, joined by dots, at most 253 characters',
+    ),
     'tenant_id': (r'[A-Za-z0-9][A-Za-z0-9._:-]{0,63}', _OWNER_RULE),
     'pod_id': (r'[A-Za-z0-9][A-Za-z0-9._:-]{0,63}', _OWNER_RULE),
-    'run_id': (r'[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.[0-9]{1,4})?',
-               'must be <job> or <job>.<attempt>: 1 to 64 letters, digits, underscores or hyphens, then a dot and at most 4 digits'),
+    'run_id': (
+        r'[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.[0-9]{1,4})?',
+        'must be <job> or <job>.<attempt>: 1 to 64 letters, digits, underscores or hyphens, then a dot and at most 4 digits',
+    ),
     'bridge': (r'[A-Za-z][A-Za-z0-9_.-]{0,14}', 'must be 1 to 15 letters, digits, dots, underscores or hyphens, the first a letter'),
-    'storage': (r'[A-Za-z][A-Za-z0-9_.-]{0,62}[A-Za-z0-9]',
-                'must be 2 to 64 letters, digits, dots, underscores or hyphens, from a letter to a letter or digit'),
+    'storage': (
+        r'[A-Za-z][A-Za-z0-9_.-]{0,62}[A-Za-z0-9]',
+        'must be 2 to 64 letters, digits, dots, underscores or hyphens, from a letter to a letter or digit',
+    ),
     'template': (r'[A-Za-z][A-Za-z0-9_.-]*:vztmpl/[A-Za-z0-9][A-Za-z0-9_.+-]*', 'must be a volume such as local:vztmpl/<file name>'),
     'ssh_keys': (r'/(?!.*\.\.)[A-Za-z0-9_.,@%+=:/-]+\.pub', _PATH_RULE + ', and end in .pub'),
     'script_dir': (r'/(?!.*\.\.)[A-Za-z0-9_.,@%+=:/-]*', _PATH_RULE),
@@ -43,20 +49,20 @@ ADDRESSES = ('ip', 'gateway')
 
 
 def _shared(timeout_s: int) -> dict:
-    return dict(
-        script_dir=dict(type='str', default='/usr/local/sbin'),
-        sudo=dict(type='bool', default=True),
-        timeout_s=dict(type='int', default=timeout_s),
-    )
+    return {
+        'script_dir': {'type': 'str', 'default': '/usr/local/sbin'},
+        'sudo': {'type': 'bool', 'default': True},
+        'timeout_s': {'type': 'int', 'default': timeout_s},
+    }
 
 
 def _one_pod(timeout_s: int, owner_required: bool = False) -> dict:
     return dict(
         _shared(timeout_s),
-        vmid=dict(type='int', required=True),
-        tenant_id=dict(type='str', required=True) if owner_required else dict(type='str'),
-        pod_id=dict(type='str'),
-        run_id=dict(type='str'),
+        vmid={'type': 'int', 'required': True},
+        tenant_id={'type': 'str', 'required': True} if owner_required else {'type': 'str'},
+        pod_id={'type': 'str'},
+        run_id={'type': 'str'},
     )
 
 
@@ -64,18 +70,18 @@ def create_spec() -> dict:
     """Return the argument spec of cloudpod_create."""
     return dict(
         _one_pod(900, owner_required=True),
-        hostname=dict(type='str', required=True),
-        cores=dict(type='int', required=True),
-        memory_mb=dict(type='int', required=True),
-        swap_mb=dict(type='int', default=512),
-        disk_gb=dict(type='int'),
-        storage=dict(type='str', default='clients-main'),
-        bridge=dict(type='str', default='vmbr0'),
-        ip=dict(type='str'),
-        auto_ip=dict(type='bool'),
-        gateway=dict(type='str'),
-        template=dict(type='str'),
-        ssh_keys=dict(type='str', no_log=False),
+        hostname={'type': 'str', 'required': True},
+        cores={'type': 'int', 'required': True},
+        memory_mb={'type': 'int', 'required': True},
+        swap_mb={'type': 'int', 'default': 512},
+        disk_gb={'type': 'int'},
+        storage={'type': 'str', 'default': 'clients-main'},
+        bridge={'type': 'str', 'default': 'vmbr0'},
+        ip={'type': 'str'},
+        auto_ip={'type': 'bool'},
+        gateway={'type': 'str'},
+        template={'type': 'str'},
+        ssh_keys={'type': 'str', 'no_log': False},
     )
 
 
@@ -88,9 +94,9 @@ def scale_spec() -> dict:
     """Return the argument spec of cloudpod_scale."""
     return dict(
         _one_pod(300),
-        cores=dict(type='int', required=True),
-        memory_mb=dict(type='int', required=True),
-        swap_mb=dict(type='int'),
+        cores={'type': 'int', 'required': True},
+        memory_mb={'type': 'int', 'required': True},
+        swap_mb={'type': 'int'},
     )
 
 
@@ -98,8 +104,8 @@ def backup_spec() -> dict:
     """Return the argument spec of cloudpod_backup."""
     return dict(
         _one_pod(14400),
-        mode=dict(type='str', choices=['snapshot', 'suspend', 'stop'], default='snapshot'),
-        storage=dict(type='str'),
+        mode={'type': 'str', 'choices': ['snapshot', 'suspend', 'stop'], 'default': 'snapshot'},
+        storage={'type': 'str'},
     )
 
 
@@ -107,8 +113,8 @@ def read_spec() -> dict:
     """Return the argument spec of cloudpod_info and cloudpod_health."""
     return dict(
         _shared(300),
-        vmids=dict(type='list', elements='int'),
-        all=dict(type='bool', default=False),
+        vmids={'type': 'list', 'elements': 'int'},
+        all={'type': 'bool', 'default': False},
     )
 
 
@@ -127,9 +133,9 @@ def broken_rule(name: str, value: t.Any) -> str | None:
     if name in RANGES:
         return next((rule for rule in (_out_of_range(name, one) for one in (value if isinstance(value, list) else [value])) if rule), None)
     if name in PATTERNS and not re.fullmatch(PATTERNS[name][0], value):
-        return '{0}, not {1}'.format(PATTERNS[name][1], _shown(value))
+        return f'{PATTERNS[name][1]}, not {_shown(value)}'
     if name in ADDRESSES and not is_ipv4(value):
-        return 'must be an IPv4 address such as 10.1.10.91, without leading zeros, not {0}'.format(_shown(value))
+        return f'must be an IPv4 address such as 10.1.10.91, without leading zeros, not {_shown(value)}'
     return None
 
 
@@ -145,7 +151,7 @@ def _out_of_range(name: str, value: t.Any) -> str | None:
     low, high = RANGES[name]
     # Ansible lets a bool pass as an int.
     if isinstance(value, bool) or not low <= value <= high:
-        return 'must be a whole number from {0} to {1}, not {2}'.format(low, high, _shown(value))
+        return f'must be a whole number from {low} to {high}, not {_shown(value)}'
     return None
 
 

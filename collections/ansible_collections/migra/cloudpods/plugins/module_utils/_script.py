@@ -86,7 +86,7 @@ def parse_json(reply: Reply) -> dict:
             return document
     except (ValueError, KeyError, TypeError):
         pass
-    raise _failure(reply, '{0} did not answer with the JSON object of the contract'.format(_name(reply.command)))
+    raise _failure(reply, f'{_name(reply.command)} did not answer with the JSON object of the contract')
 
 
 def failure_of(reply: Reply, ours: bool) -> ScriptFailed:
@@ -101,7 +101,7 @@ def failure_of(reply: Reply, ours: bool) -> ScriptFailed:
     reason = _sudo_trouble(reply) or said.get('Error') or _last_line(reply.stderr) or _last_line(reply.stdout) or meaning
     if _sudo_trouble(reply):
         left = NOTHING
-    msg = '{0}: {1}'.format(_name(reply.command), reason or 'ended with {0} and said nothing'.format(reply.rc))
+    msg = '{}: {}'.format(_name(reply.command), reason or f'ended with {reply.rc} and said nothing')
     return _failure(reply, msg, retryable, said.get('Left') or left or UNKNOWN_LEFT)
 
 
@@ -112,8 +112,7 @@ def tail(text: str, limit: int = TAIL_CHARS) -> str:
 
 
 def _failure(reply: Reply, msg: str, retryable: bool = False, left: str = NOTHING) -> ScriptFailed:
-    return ScriptFailed(msg, retryable, left, rc=reply.rc, cmd=' '.join(reply.command),
-                        stdout=tail(reply.stdout), stderr=tail(reply.stderr))
+    return ScriptFailed(msg, retryable, left, rc=reply.rc, cmd=' '.join(reply.command), stdout=tail(reply.stdout), stderr=tail(reply.stderr))
 
 
 def _name(command: list[str]) -> str:
@@ -129,12 +128,13 @@ def _sudo_trouble(reply: Reply) -> str:
     """Return what sudo itself complained about, with what to do, or an empty string."""
     if reply.command[0] != 'sudo' or not reply.stderr.startswith('sudo:'):
         return ''
-    return '{0} (the role migra.cloudpods.cloudpod_node installs the rule for it)'.format(reply.stderr.splitlines()[0])
+    return f'{reply.stderr.splitlines()[0]} (the role migra.cloudpods.cloudpod_node installs the rule for it)'
 
 
 @contextlib.contextmanager
 def _alarm(seconds: int) -> t.Iterator[None]:
     """Raise _TimedOut inside the block when ``seconds`` are over. run_command has no timeout of its own."""
+
     def ring(signum: int, frame: object) -> None:
         raise _TimedOut()
 
@@ -187,24 +187,27 @@ class Scripts:
             with open(self._path(name), 'rb') as script:
                 return b''.join(script.readline(1024) for dummy in range(5))
         except FileNotFoundError:
-            raise ScriptFailed('{0} is not on this node: install it with the role migra.cloudpods.cloudpod_node, or set script_dir'
-                               .format(self._path(name))) from None
+            raise ScriptFailed(f'{self._path(name)} is not on this node: install it with the role migra.cloudpods.cloudpod_node, or set script_dir') from None
         except OSError as exc:
             # Whether it is ours decides which guards can be sent, so guessing would not be safe.
-            raise ScriptFailed('{0} cannot be read to see whose it is: {1}'.format(self._path(name), exc.strerror)) from None
+            raise ScriptFailed(f'{self._path(name)} cannot be read to see whose it is: {exc.strerror}') from None
 
     def _start(self, command: list[str]) -> Reply:
         started: list[subprocess.Popen] = []
         try:
             with _alarm(self._timeout_s):
                 # Without expand_user_and_vars=False a value such as $HOME would be expanded here.
-                rc, stdout, stderr = self._run_command(command, expand_user_and_vars=False, handle_exceptions=False,
-                                                       environ_update={'LC_ALL': 'C.UTF-8', 'LANG': 'C.UTF-8'},
-                                                       before_communicate_callback=started.append)
+                rc, stdout, stderr = self._run_command(
+                    command,
+                    expand_user_and_vars=False,
+                    handle_exceptions=False,
+                    environ_update={'LC_ALL': 'C.UTF-8', 'LANG': 'C.UTF-8'},
+                    before_communicate_callback=started.append,
+                )
         except _TimedOut:
             raise self._timed_out(command, started) from None
         except OSError as exc:
-            raise ScriptFailed('{0} cannot be started: {1}'.format(command[0], exc.strerror), cmd=' '.join(command)) from None
+            raise ScriptFailed(f'{command[0]} cannot be started: {exc.strerror}', cmd=' '.join(command)) from None
         return Reply(command, rc, stdout, stderr)
 
     def _timed_out(self, command: list[str], started: list[subprocess.Popen]) -> ScriptFailed:
@@ -220,4 +223,4 @@ class Scripts:
                 stdout, stderr = process.communicate(timeout=GRACE_S)
                 left = parse_summary(stderr.decode(errors='replace')).get('Left', UNKNOWN_LEFT)
         reply = Reply(command, 124, stdout.decode(errors='replace'), stderr.decode(errors='replace'))
-        return _failure(reply, '{0} did not end within {1} s'.format(_name(command), self._timeout_s), True, left)
+        return _failure(reply, f'{_name(command)} did not end within {self._timeout_s} s', True, left)
