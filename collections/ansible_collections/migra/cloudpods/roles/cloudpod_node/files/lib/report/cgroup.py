@@ -38,7 +38,7 @@ class Cgroup:
         return 0
 
     def used_memory_mb(self) -> int:
-        """Return memory without file cache, which the kernel gives back when it is needed; pct shows the same figure."""
+        """Return memory without file cache, which which the kernel gives back when needed; pct shows the same."""
         used = (self.number("memory.current") or 0) - self.field("memory.stat", "file")
         return max(used, 0) // BYTES_PER_MB
 
