@@ -91,7 +91,7 @@ class LabNode:
         return (self.dir / "sys/fs/cgroup/lxc" / str(vmid) / name).read_text().strip()
 
     def set_cgroup(self, vmid: int, name: str, text: str) -> None:
-        """Make a running container show another figure, e.g. `set_cgroup(9101, "memory.current", "1000\\n")`."""
+        """Make a running container show another figure, e.g. `set_cgroup(9101, "memory.current", "1000")`."""
         (self.dir / "sys/fs/cgroup/lxc" / str(vmid) / name).write_text(text)
 
     def switches(self) -> dict:

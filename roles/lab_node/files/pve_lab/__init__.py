@@ -5,7 +5,7 @@
 | `__main__.py` | which command was called |
 | `cli.py`, `options.py`, `formats.py` | command lines as Proxmox reads and refuses them |
 | `lab.py`, `files.py`, `errors.py` | where things are, locks and atomic writes, failures |
-| `conf.py`, `pools.py`, `storage.py`, `runtime.py` | container files, `user.cfg`, volumes, what runs |
+| `conf.py`, `normalise.py`, `pools.py`, `storage.py`, `volumes.py`, `runtime.py` | container files, `user.cfg`, volumes, what runs |
 | `pct*.py`, `vzdump.py`, `archive.py`, `retention.py`, `pvesm.py` | the commands |
 | `switches.py`, `layout.py` | delays and failures on demand; laying the tree |
 

@@ -52,8 +52,8 @@ def extract(path: str, root: str) -> int:
     """Unpack an archive's root tree into a directory; return the size of the tar."""
     with _opened(path) as tar:
         entries = [entry for entry in tar.getmembers() if not entry.name.startswith("./etc/vzdump")]
-        tar.extractall(root, members=entries, filter="tar")  # noqa: S202 - the filter keeps members below root
-        return tar.offset
+        tar.extractall(root, members=entries, filter="tar")  # the filter keeps members below root
+        return tar.fileobj.seek(0, os.SEEK_END)
 
 
 def _opened(path: str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import contextmanager
 
 from .errors import Interrupted, PveError, RequestError
 from .lab import Lab
@@ -57,6 +58,7 @@ def run_command(usage: str, command: Command, root: str, argv: list[str]) -> int
     """Run one command; return its exit code, messages written."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, _interrupt)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `pct list | head -1` ends silently, as a Perl program does
     try:
         return _called(usage, command, Lab(root), argv)
     except RequestError as error:
@@ -71,13 +73,19 @@ def run_command(usage: str, command: Command, root: str, argv: list[str]) -> int
 
 def _called(usage: str, command: Command, lab: Lab, argv: list[str]) -> int:
     """Read the command line, obey the switches, do the work; return the exit code."""
-    parameters = Parser(command.positional, _with_positional(command), command.indexed).parse(argv)
     switches = Switches(lab, usage)
-    vmid = parameters.get("vmid", "")
-    switches.begin(int(vmid) if vmid.isdigit() else None)
+    switches.check_root()
+    parameters = Parser(command.positional, _with_positional(command), command.indexed).parse(argv)
+    switches.begin(_subject(parameters))
     result = command.run(Call(lab, parameters, switches, argv))
     sys.stdout.flush()
     return result or 0
+
+
+def _subject(parameters: dict[str, str]) -> int | None:
+    """Return the container a call is about: its vmid, or the first that vzdump was given."""
+    word = parameters.get("vmid") or parameters.get("extra-args", "").partition("\0")[0]
+    return int(word) if word.isdigit() else None
 
 
 def _with_positional(command: Command) -> dict[str, Option]:
@@ -100,6 +108,17 @@ def _no_such_command(program: str, commands: dict[str, Command], argv: list[str]
     listed = "".join(f"       {usage_line(f'{program} {name}', commands[name])}\n" for name in sorted(commands))
     sys.stderr.write(f"ERROR: {error}\nUSAGE: {program} <COMMAND> [ARGS] [OPTIONS]\n\n{listed}")
     return 255
+
+
+@contextmanager
+def uninterrupted():
+    """Put signals off while something is done that must be complete before it can be undone."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
 
 def _interrupt(_number: int, _frame: object) -> None:

@@ -38,7 +38,7 @@ class Section(dict):
     def __eq__(self, other: object) -> bool:
         return dict.__eq__(self, other) and self.raw == getattr(other, "raw", [])
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # it changes
 
     def lines(self) -> list[str]:
         """Return the section as lines: description, sorted keys, raw lines."""
@@ -83,6 +83,13 @@ class Conf:
             blocks.append(["[pve:pending]", *self.pending.lines()])
         blocks += [[f"[{name}]", *self.snapshots[name].lines()] for name in sorted(self.snapshots)]
         return "\n".join("".join(f"{line}\n" for line in block) for block in blocks)
+
+    def under(self, lock: str) -> Conf:
+        """Return the same configuration with a lock of Proxmox's own in it."""
+        twin = Conf(self.main.copy())
+        twin.main["lock"] = lock
+        twin.pending, twin.snapshots = self.pending, self.snapshots
+        return twin
 
     def pending_deletions(self) -> list[str]:
         """Return the keys that vanish at the next start."""

@@ -104,8 +104,11 @@ def one_of(*choices: str):
     return lambda value: "" if value in choices else f"value '{value}' does not have a value in the enumeration '{listed}'"
 
 
-_pattern = re.compile(r"[-_.\w]+\Z")
-_word = lambda value: "" if _pattern.match(value) else "value does not match the regex pattern"  # noqa: E731
+
+def _word(value: str) -> str:
+    """Check an interface's name."""
+    return "" if re.match(r"[-_.\w]+\Z", value) else "value does not match the regex pattern"
+
 
 NET = {
     "name": _word, "bridge": _word, "hwaddr": _mac, "ip": _ipv4_config, "gw": _ipv4, "ip6": _ipv6_config, "gw6": _ipv6,

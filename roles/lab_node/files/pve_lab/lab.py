@@ -52,6 +52,16 @@ class Lab:
         """Replace a container's file."""
         write_text(self.conf_path(vmid), conf.text())
 
+    def remove_lock(self, vmid: int, lock: str) -> None:
+        """Take a lock off a container's file as it is now; it may have been unlocked or destroyed by force meanwhile."""
+        with self.locked(vmid):
+            if not os.path.exists(self.conf_path(vmid)):
+                return
+            conf = self.load(vmid)
+            if conf.main.get("lock") == lock:
+                del conf.main["lock"]
+                self.save(vmid, conf)
+
     def owner_of(self, vmid: int) -> tuple[str, str] | None:
         """Return (`CT` or `VM`, node) of whoever has this vmid anywhere in the cluster, or None."""
         nodes = self.path("etc/pve/nodes")

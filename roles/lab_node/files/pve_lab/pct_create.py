@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from . import archive, pools, pct_power, storage, volumes
-from .cli import Call
+from .cli import Call, uninterrupted
 from .conf import Conf, Section
 from .errors import LeftBehind, ParameterError, PveError
 from .files import read_text
@@ -30,10 +30,15 @@ def create(call: Call) -> None:
     _check_free(call)
     section = _given(call)
     _check_targets(call, section)
-    old = _take_vmid(call)
+    old, taken = None, False
     try:
+        with uninterrupted():
+            old = _take_vmid(call)
+            taken = True
         conf = _build(call, section, keys, old)
     except PveError as error:
+        if not taken:
+            raise
         if not isinstance(error, LeftBehind):
             _undo(call, old)
         raise PveError(f"unable to {_verb(call)} CT {call.vmid} - {error.message}", error.rc) from None
@@ -111,8 +116,7 @@ def _take_vmid(call: Call) -> Conf | None:
             call.lab.save(call.vmid, Conf(Section(lock="create")))
             return None
         old = call.lab.load(call.vmid)
-        locked = Conf(Section({**old.main, "lock": "create"}))
-        call.lab.save(call.vmid, locked)
+        call.lab.save(call.vmid, old.under("create"))
         return old
 
 
@@ -154,7 +158,7 @@ def _build(call: Call, given: Section, keys: str, old: Conf | None) -> Conf:
     if call.flag("restore"):
         print("merging backed-up and given configuration..")
     conf = Conf(_with_defaults(call, section))
-    call.lab.save(call.vmid, Conf(Section({**conf.main, "lock": "create"})))
+    call.lab.save(call.vmid, conf.under("create"))
     if not call.flag("restore"):
         _set_up_guest(root, conf.main, keys)
     if old:

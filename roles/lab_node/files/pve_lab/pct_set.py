@@ -58,7 +58,7 @@ def _check_digest(call: Call) -> None:
         from hashlib import sha1
 
         with open(call.lab.conf_path(call.vmid), "rb") as handle:
-            if sha1(handle.read()).hexdigest() != digest:  # noqa: S324 - Proxmox's own choice, no secret
+            if sha1(handle.read(), usedforsecurity=False).hexdigest() != digest:
                 raise PveError("detected modified configuration - file changed by other user? Try again.")
 
 

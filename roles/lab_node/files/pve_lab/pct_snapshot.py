@@ -150,7 +150,7 @@ def clone(call: Call) -> None:
             raise PveError("Full clone of a running container is only possible from a snapshot. Disable 'running' or "
                            "give a snapshot name")
         source = _existing(conf, name) if name else conf.main
-        lab.save(call.vmid, _locked(conf, "disk"))
+        lab.save(call.vmid, conf.under("disk"))
         lab.save(newid, Conf(Section(lock="create")))
     try:
         _copy(call, source, newid, name)
@@ -160,15 +160,7 @@ def clone(call: Call) -> None:
         _undo_clone(lab, newid)
         raise
     finally:
-        with lab.locked(call.vmid):
-            lab.save(call.vmid, conf)
-
-
-def _locked(conf: Conf, lock: str) -> Conf:
-    """Return a configuration with a lock in it."""
-    twin = Conf(Section({**conf.main, "lock": lock}))
-    twin.main.raw, twin.pending, twin.snapshots = conf.main.raw, conf.pending, conf.snapshots
-    return twin
+        lab.remove_lock(call.vmid, "disk")
 
 
 def _copy(call: Call, source: Section, newid: int, name: str | None) -> None:

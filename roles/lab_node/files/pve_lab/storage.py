@@ -173,7 +173,7 @@ def for_containers(lab: Lab, name: str) -> Storage:
 def path_of(lab: Lab, volid: str) -> str:
     """Return the path of a volume."""
     name, colon, volume = volid.partition(":")
-    if not colon or not volume:
+    if not colon or not volume or ".." in volume.split("/"):
         raise PveError(f"unable to parse volume ID '{volid}'")
     return usable(lab, name).volume_path(volume)
 

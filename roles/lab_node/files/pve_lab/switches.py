@@ -22,11 +22,14 @@ class Switches:
         self._command = command
         self._half: PveError | None = None
 
+    def check_root(self) -> None:
+        """Refuse callers who are not root where the switches want that, as a real node always does."""
+        if read_switches(self._lab)["root_check"] and os.geteuid() != 0:
+            raise PveError("please run as root")
+
     def begin(self, vmid: int | None = None) -> None:
         """Fail now if the switches want this command to fail before it did anything; remember a failure half-way."""
         switches = read_switches(self._lab)
-        if switches["root_check"] and os.geteuid() != 0:
-            raise PveError("please run as root")
         if not any(_matches(entry, self._command, vmid) for entry in switches["fail"]):
             return
         entry = self._claim(vmid)
@@ -91,6 +94,8 @@ def main(root: str, argv: list[str]) -> int:
     """Edit the switches as `lab-switch` is asked to; return the exit code."""
     lab = Lab(root)
     options = _parser().parse_args(argv)
+    if options.action == "capacity":
+        return _set_capacity(lab, options.storage, options.kib)
     with _locked(lab):
         switches = json.loads(json.dumps(read_switches(lab)))
         changed = _edited(switches, options)
@@ -98,6 +103,16 @@ def main(root: str, argv: list[str]) -> int:
             _write(lab, changed)
     if options.action == "show":
         print(json.dumps(changed, indent=2))
+    return 0
+
+
+def _set_capacity(lab: Lab, storage: str, kib: int) -> int:
+    """Give a storage another size, in the lab's settings; return the exit code."""
+    path = lab.path("lab.json")
+    with _locked(lab):
+        settings = json.loads(read_text(path))
+        settings["capacity_kib"][storage] = kib
+        write_text(path, json.dumps(settings, indent=2) + "\n")
     return 0
 
 
@@ -141,6 +156,9 @@ def _parser():
     fail.add_argument("--keep", action="store_true", help="with --half: leave half-made things in place")
     check = actions.add_parser("root-check", help="refuse callers who are not root, as a real node does")
     check.add_argument("state", choices=("on", "off"))
+    capacity = actions.add_parser("capacity", help="give a storage another size, e.g. capacity clients-main 1000000")
+    capacity.add_argument("storage")
+    capacity.add_argument("kib", type=int)
     actions.add_parser("reset", help="no delays, no failures")
     actions.add_parser("show", help="print the switches")
     return parser
