@@ -5,8 +5,9 @@
 | `__main__.py` | which command was called |
 | `cli.py`, `options.py`, `formats.py` | command lines as Proxmox reads and refuses them |
 | `lab.py`, `files.py`, `errors.py` | where things are, locks and atomic writes, failures |
-| `conf.py`, `normalise.py`, `pools.py`, `storage.py`, `volumes.py`, `runtime.py` | container files, `user.cfg`, volumes, what runs |
-| `pct*.py`, `vzdump.py`, `archive.py`, `retention.py`, `pvesm.py` | the commands |
+| `conf.py`, `normalise.py`, `pools.py` | container files, values as they are stored, `user.cfg` |
+| `storage.py`, `volumes.py`, `runtime.py` | storages, the volumes of containers, what runs |
+| `pct*.py`, `vzdump.py`, `backups.py`, `archive.py`, `retention.py`, `pvesm.py` | the commands |
 | `switches.py`, `layout.py` | delays and failures on demand; laying the tree |
 
 Startup time matters (scripts call pct several times per run): no typing, pathlib, dataclasses, argparse or subprocess

@@ -88,7 +88,7 @@ def _plain(data: bytes) -> bytes:
 
 def _zstd_frame(raw: bytes) -> bytes:
     """Return a valid zstd frame of stored blocks: Python 3.11 has no zstd, and `tar --zstd` reads this as any other."""
-    blocks = [raw[start:start + _ZSTD_BLOCK] for start in range(0, len(raw), _ZSTD_BLOCK)] or [b""]
+    blocks = [raw[start : start + _ZSTD_BLOCK] for start in range(0, len(raw), _ZSTD_BLOCK)] or [b""]
     # 0xA0: a single segment, its size in four bytes, no checksum. A block's header: size, type 0 (stored), last.
     parts = [_ZSTD_MAGIC, b"\xa0", len(raw).to_bytes(4, "little")]
     for number, block in enumerate(blocks):
@@ -101,11 +101,11 @@ def _zstd_content(data: bytes) -> bytes:
     """Return the content of a frame that `_zstd_frame` wrote; the lab cannot read others."""
     parts, position, last = [], 9, False
     while not last:
-        header = int.from_bytes(data[position:position + 3], "little")
+        header = int.from_bytes(data[position : position + 3], "little")
         last, kind, size = header & 1, header >> 1 & 3, header >> 3
         if data[4] != 0xA0 or kind != 0 or position + 3 + size > len(data):
             raise PveError("the lab node reads only the zstd archives that it has written itself")
-        parts.append(data[position + 3:position + 3 + size])
+        parts.append(data[position + 3 : position + 3 + size])
         position += 3 + size
     return b"".join(parts)
 

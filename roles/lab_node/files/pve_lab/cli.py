@@ -17,8 +17,9 @@ class Command:
 
     __slots__ = ("indexed", "options", "positional", "run")
 
-    def __init__(self, run, positional: tuple[str, ...] = (), options: dict[str, Option] | None = None,
-                 indexed: bool = False) -> None:
+    def __init__(
+        self, run, positional: tuple[str, ...] = (), options: dict[str, Option] | None = None, indexed: bool = False
+    ) -> None:
         self.run = run
         self.positional = positional
         self.options = options or {}
@@ -69,6 +70,9 @@ def run_command(usage: str, command: Command, root: str, argv: list[str]) -> int
         sys.stdout.flush()
         sys.stderr.write(f"{error.message}\n")
         return error.rc
+    except OSError as error:  # a full disk, a missing right: a message, as from the real command, and no traceback
+        sys.stderr.write(f"{error}\n")
+        return 255
 
 
 def _called(usage: str, command: Command, lab: Lab, argv: list[str]) -> int:

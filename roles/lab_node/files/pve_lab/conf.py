@@ -48,7 +48,7 @@ class Section(dict):
 
 
 def _description_lines(description: str) -> list[str]:
-    """Return the lines of a description; only a newline divides, and those at the end are dropped as perl's split does."""
+    """Return a description's lines; only a newline divides, and those at the end are dropped, as perl's split does."""
     return description.rstrip("\n").split("\n") if description.rstrip("\n") else []
 
 

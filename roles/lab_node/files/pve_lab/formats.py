@@ -104,22 +104,40 @@ def one_of(*choices: str):
     return lambda value: "" if value in choices else f"value '{value}' does not have a value in the enumeration '{listed}'"
 
 
-
 def _word(value: str) -> str:
     """Check an interface's name."""
     return "" if re.match(r"[-_.\w]+\Z", value) else "value does not match the regex pattern"
 
 
 NET = {
-    "name": _word, "bridge": _word, "hwaddr": _mac, "ip": _ipv4_config, "gw": _ipv4, "ip6": _ipv6_config, "gw6": _ipv6,
-    "mtu": whole(64, 65535), "firewall": _flag, "tag": whole(1, 4094), "trunks": _any,
-    "rate": lambda value: check_number(value, "number", 0, None), "link_down": _flag, "type": one_of("veth"),
+    "name": _word,
+    "bridge": _word,
+    "hwaddr": _mac,
+    "ip": _ipv4_config,
+    "gw": _ipv4,
+    "ip6": _ipv6_config,
+    "gw6": _ipv6,
+    "mtu": whole(64, 65535),
+    "firewall": _flag,
+    "tag": whole(1, 4094),
+    "trunks": _any,
+    "rate": lambda value: check_number(value, "number", 0, None),
+    "link_down": _flag,
+    "type": one_of("veth"),
     "host-managed": _flag,
 }
 FEATURES = {"nesting": _flag, "keyctl": _flag, "fuse": _flag, "mknod": _flag, "force_rw_sys": _flag, "mount": _any}
 MOUNT_POINT = {
-    "volume": _any, "size": _any, "acl": _flag, "mountoptions": _any, "ro": _flag, "quota": _flag, "replicate": _flag,
-    "shared": _flag, "mp": _any, "backup": _flag,
+    "volume": _any,
+    "size": _any,
+    "acl": _flag,
+    "mountoptions": _any,
+    "ro": _flag,
+    "quota": _flag,
+    "replicate": _flag,
+    "shared": _flag,
+    "mp": _any,
+    "backup": _flag,
 }
 _REQUIRED = {"net": ("name",), "rootfs": ("volume",), "mp": ("volume", "mp"), "features": ()}
 _SCHEMAS = {"net": NET, "rootfs": MOUNT_POINT, "mp": MOUNT_POINT, "features": FEATURES}
@@ -153,12 +171,12 @@ def check_properties(name: str, value: str) -> str:
     """Check the property string of an option such as net0, mp0, rootfs or features."""
     kind = re.sub(r"\d+\Z", "", name)
     pairs, schema = split_properties(value, default_key(name)), _SCHEMAS[kind]
-    reasons = [f"{name}.{key}: property is missing and it is not optional"
-               for key in _REQUIRED[kind] if not pairs.get(key)]
+    reasons = [f"{name}.{key}: property is missing and it is not optional" for key in _REQUIRED[kind] if not pairs.get(key)]
     for key, text in pairs.items():
         check = schema.get(key)
-        reason = check(text) if check else ("property is not defined in schema and the schema does not allow "
-                                            "additional properties")
+        reason = (
+            check(text) if check else ("property is not defined in schema and the schema does not allow additional properties")
+        )
         if reason:
             reasons.append(f"{name}.{key}: " + reason.rstrip("\n"))
     return f"{INVALID}format error\n" + "\n".join(sorted(reasons)) + "\n" if reasons else ""

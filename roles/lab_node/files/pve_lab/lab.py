@@ -42,7 +42,7 @@ class Lab:
         return sorted(int(name) for name in names if name.isdigit())
 
     def load(self, vmid: int, missing_rc: int = 255) -> Conf:
-        """Return a container's configuration; `missing_rc` is 2 where Proxmox dies in the foreground (errno leaks)."""
+        """Return a container's configuration; `missing_rc` is 2 where Proxmox dies in the foreground."""
         text = read_text(self.conf_path(vmid), "\0")
         if text == "\0":
             raise PveError(f"Configuration file 'nodes/{self.node}/lxc/{vmid}.conf' does not exist", missing_rc)
@@ -53,7 +53,7 @@ class Lab:
         write_text(self.conf_path(vmid), conf.text())
 
     def remove_lock(self, vmid: int, lock: str) -> None:
-        """Take a lock off a container's file as it is now; it may have been unlocked or destroyed by force meanwhile."""
+        """Take a lock off a container's file as it is now: unlocked, or even destroyed, meanwhile."""
         with self.locked(vmid):
             if not os.path.exists(self.conf_path(vmid)):
                 return

@@ -18,9 +18,21 @@ PROGRAMS = ("pct", "vzdump", "pvesm", "lab-switch")
 TEMPLATE = "debian-12-standard_12.7-1_amd64.tar.zst"
 CORE = ((100, "mail", "10.1.10.10"), (101, "dns", "10.1.10.11"), (102, "panel", "10.1.10.12"))
 FOLDERS = (
-    "bin", "lib/pve_lab", "etc/pve/nodes/{node}/lxc", "etc/pve/nodes/{node}/qemu-server", "etc/pve/priv",
-    "run/lock/lxc", "sys/fs/cgroup/lxc", "sys/class/net/vmbr0", "log", "clients/main", "clients/backup",
-    "var/lib/vz/template/cache", "var/lib/vz/dump", "mnt/vzdump-backups/dump", "mnt/t7-backup/dump",
+    "bin",
+    "lib/pve_lab",
+    "etc/pve/nodes/{node}/lxc",
+    "etc/pve/nodes/{node}/qemu-server",
+    "etc/pve/priv",
+    "run/lock/lxc",
+    "sys/fs/cgroup/lxc",
+    "sys/class/net/vmbr0",
+    "log",
+    "clients/main",
+    "clients/backup",
+    "var/lib/vz/template/cache",
+    "var/lib/vz/dump",
+    "mnt/vzdump-backups/dump",
+    "mnt/t7-backup/dump",
 )
 LINKS = {"etc/pve/local": "nodes/{node}", "etc/pve/lxc": "local/lxc", "etc/pve/qemu-server": "local/qemu-server"}
 USER_CFG = """user:root@pam:1:0:::root@localhost::
@@ -63,8 +75,9 @@ exec {python} -IS {main} {root} {program} "$@"
 class Layout:
     """Lays one lab node, noting what it had to change; with `check`, only notes it."""
 
-    def __init__(self, root: str, node: str, python: str, check: bool) -> None:
-        self.root, self.node, self.python, self.check = root, node, python, check
+    def __init__(self, root: str, options: argparse.Namespace) -> None:
+        self.root, self.node, self.python, self.check = root, options.node, options.python, options.check
+        self.in_place: bool = options.in_place
         self.changes: list[str] = []
 
     def lay(self) -> None:
@@ -98,14 +111,16 @@ class Layout:
         _add_running(Lab(self.root), "MigraTeck_Production", sections)
 
     def _program(self) -> None:
-        """Copy this program's own files and write a launcher for each of its names."""
-        for name in sorted(os.listdir(SOURCE)):
-            if name.endswith(".py"):
-                self._file(f"lib/pve_lab/{name}", read_text(os.path.join(SOURCE, name)))
-        main = _quoted(os.path.join(self.root, "lib/pve_lab/__main__.py"))
+        """Write a launcher for each of this program's names, and by default give the node its own copy of it."""
+        home = SOURCE if self.in_place else os.path.join(self.root, "lib/pve_lab")
+        if not self.in_place:
+            for name in sorted(os.listdir(SOURCE)):
+                if name.endswith(".py"):
+                    self._file(f"lib/pve_lab/{name}", read_text(os.path.join(SOURCE, name)))
+        words = {"python": self.python, "main": os.path.join(home, "__main__.py"), "root": self.root}
+        quoted = {key: _quoted(word) for key, word in words.items()}
         for program in PROGRAMS:
-            text = LAUNCHER.format(python=_quoted(self.python), main=main, root=_quoted(self.root), program=program)
-            self._file(f"bin/{program}", text, 0o755)
+            self._file(f"bin/{program}", LAUNCHER.format(program=program, **quoted), 0o755)
 
     # -- one thing each; every one notes its change ----------------------------------------------------------------
 
@@ -149,12 +164,21 @@ def _quoted(text: str) -> str:
 def _section(vmid: int, hostname: str, address: str, gateway: str, disk_gb: int) -> Section:
     """Return the configuration of a ready-made container."""
     mac = f"BC:24:11:{vmid >> 16 & 255:02X}:{vmid >> 8 & 255:02X}:{vmid & 255:02X}"
-    return Section({
-        "arch": "amd64", "cores": "2", "features": "nesting=1", "hostname": hostname, "memory": "1024",
-        "net0": f"name=eth0,bridge=vmbr0,firewall=1,gw={gateway},hwaddr={mac},ip={address},type=veth", "onboot": "1",
-        "ostype": "debian", "rootfs": f"clients-main:subvol-{vmid}-disk-0,size={disk_gb}G", "swap": "512",
-        "unprivileged": "1",
-    })
+    return Section(
+        {
+            "arch": "amd64",
+            "cores": "2",
+            "features": "nesting=1",
+            "hostname": hostname,
+            "memory": "1024",
+            "net0": f"name=eth0,bridge=vmbr0,firewall=1,gw={gateway},hwaddr={mac},ip={address},type=veth",
+            "onboot": "1",
+            "ostype": "debian",
+            "rootfs": f"clients-main:subvol-{vmid}-disk-0,size={disk_gb}G",
+            "swap": "512",
+            "unprivileged": "1",
+        }
+    )
 
 
 def _pod(vmid: int, number: int) -> Section:
@@ -187,9 +211,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--pods", type=int, default=0, help="how many running pods to make in ClientPods")
     parser.add_argument("--first-vmid", type=int, default=10000)
     parser.add_argument("--python", default=sys.executable, help="the interpreter of the lab's commands")
+    parser.add_argument("--in-place", action="store_true", help="run the program from where it is instead of a copy")
     parser.add_argument("--check", action="store_true", help="only say whether anything would change")
     options = parser.parse_args(argv)
-    layout = Layout(os.path.abspath(options.directory), options.node, options.python, options.check)
+    layout = Layout(os.path.abspath(options.directory), options)
     layout.lay()
     layout.add_pods(options.pods, options.first_vmid)
     print("changed" if layout.changes else "unchanged")

@@ -39,10 +39,31 @@ VMID = Option("integer", 100, 999999999, formats.check_vmid)
 STORAGE = Option(check=formats.check_storage_id)
 SNAPNAME = Option(check=formats.check_configid, longest=40)
 DNS_NAME = Option(check=formats.check_dns_name, longest=255)
-_OSTYPES = ("debian", "devuan", "ubuntu", "centos", "fedora", "opensuse", "archlinux", "alpine", "gentoo", "nixos",
-            "unmanaged")
-_LOCKS = ("backup", "create", "destroyed", "disk", "fstrim", "migrate", "mounted", "rollback", "snapshot",
-          "snapshot-delete")
+_OSTYPES = (
+    "debian",
+    "devuan",
+    "ubuntu",
+    "centos",
+    "fedora",
+    "opensuse",
+    "archlinux",
+    "alpine",
+    "gentoo",
+    "nixos",
+    "unmanaged",
+)
+_LOCKS = (
+    "backup",
+    "create",
+    "destroyed",
+    "disk",
+    "fstrim",
+    "migrate",
+    "mounted",
+    "rollback",
+    "snapshot",
+    "snapshot-delete",
+)
 
 
 def _properties(name: str) -> Option:
@@ -171,8 +192,9 @@ class Parser:
         candidates = sorted(known for known in self._options if name and known.startswith(name))
         if len(candidates) == 1:
             return candidates[0]
-        self._errors.append(f"Option {name} is ambiguous ({', '.join(candidates)})" if candidates
-                            else f"Unknown option: {name}")
+        self._errors.append(
+            f"Option {name} is ambiguous ({', '.join(candidates)})" if candidates else f"Unknown option: {name}"
+        )
         return ""
 
     def _place(self, found: dict[str, str], rest: list[str]) -> None:

@@ -22,11 +22,11 @@ COMMANDS = {
     "enter": Command(pct_read.execute, _VMID, {"keep-env": BOOLEAN}),
     "push": Command(pct_read.push, ("vmid", "file", "destination"), {"user": STRING, "group": STRING, "perms": STRING}),
     "pull": Command(pct_read.pull, ("vmid", "path", "destination"), {"user": STRING, "group": STRING, "perms": STRING}),
-    "create": Command(pct_create.create, ("vmid", "ostemplate"), {**CONFIG, **CREATE, "ostemplate": Option(longest=255)},
-                      indexed=True),
+    "create": Command(
+        pct_create.create, ("vmid", "ostemplate"), {**CONFIG, **CREATE, "ostemplate": Option(longest=255)}, indexed=True
+    ),
     "restore": Command(pct_create.restore, ("vmid", "archive"), {**CONFIG, **CREATE}, indexed=True),
-    "destroy": Command(pct_destroy.destroy, _VMID, {"force": BOOLEAN, "purge": BOOLEAN,
-                                                    "destroy-unreferenced-disks": BOOLEAN}),
+    "destroy": Command(pct_destroy.destroy, _VMID, {"force": BOOLEAN, "purge": BOOLEAN, "destroy-unreferenced-disks": BOOLEAN}),
     "start": Command(pct_power.start, _VMID, {"debug": BOOLEAN, "skiplock": BOOLEAN}),
     "stop": Command(pct_power.stop, _VMID, {"skiplock": BOOLEAN, "overrule-shutdown": BOOLEAN}),
     "shutdown": Command(pct_power.stop, _VMID, {"timeout": _TIMEOUT, "forceStop": BOOLEAN}),
@@ -34,15 +34,30 @@ COMMANDS = {
     "suspend": Command(pct_power.suspend, _VMID),
     "resume": Command(pct_power.suspend, _VMID),
     "unlock": Command(pct_power.unlock, _VMID),
-    "set": Command(pct_set.change, _VMID, {**CONFIG, "delete": LIST, "revert": LIST, "digest": Option(longest=40)},
-                   indexed=True),
-    "resize": Command(pct_set.resize, ("vmid", "disk", "size"), {"disk": STRING, "size": Option(check=check_resize),
-                                                                 "digest": Option(longest=40)}),
+    "set": Command(
+        pct_set.change, _VMID, {**CONFIG, "delete": LIST, "revert": LIST, "digest": Option(longest=40)}, indexed=True
+    ),
+    "resize": Command(
+        pct_set.resize,
+        ("vmid", "disk", "size"),
+        {"disk": STRING, "size": Option(check=check_resize), "digest": Option(longest=40)},
+    ),
     "snapshot": Command(pct_snapshot.snapshot, _SNAPSHOT, {"description": STRING}),
     "rollback": Command(pct_snapshot.rollback, _SNAPSHOT, {"start": BOOLEAN}),
     "delsnapshot": Command(pct_snapshot.delete_snapshot, _SNAPSHOT, {"force": BOOLEAN}),
-    "clone": Command(pct_snapshot.clone, ("vmid", "newid"), {
-        "hostname": DNS_NAME, "description": STRING, "pool": STRING, "snapname": SNAPNAME, "storage": STORAGE,
-        "full": BOOLEAN, "target": STRING, "bwlimit": Option("number", 0)}),
+    "clone": Command(
+        pct_snapshot.clone,
+        ("vmid", "newid"),
+        {
+            "hostname": DNS_NAME,
+            "description": STRING,
+            "pool": STRING,
+            "snapname": SNAPNAME,
+            "storage": STORAGE,
+            "full": BOOLEAN,
+            "target": STRING,
+            "bwlimit": Option("number", 0),
+        },
+    ),
     "template": Command(pct_snapshot.make_template, _VMID),
 }

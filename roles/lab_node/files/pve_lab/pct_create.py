@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from . import archive, pools, pct_power, storage, volumes
+from . import archive, pct_power, pools, storage, volumes
 from .cli import Call, uninterrupted
 from .conf import Conf, Section
 from .errors import LeftBehind, ParameterError, PveError
@@ -36,12 +36,12 @@ def create(call: Call) -> None:
             old = _take_vmid(call)
             taken = True
         conf = _build(call, section, keys, old)
-    except PveError as error:
+    except (PveError, OSError) as error:
         if not taken:
             raise
         if not isinstance(error, LeftBehind):
             _undo(call, old)
-        raise PveError(f"unable to {_verb(call)} CT {call.vmid} - {error.message}", error.rc) from None
+        raise PveError(f"unable to {_verb(call)} CT {call.vmid} - {error}", getattr(error, "rc", 255)) from None
     if pool := call.parameters.get("pool"):
         pools.join(call.lab, pool, call.vmid)
     if call.flag("start"):

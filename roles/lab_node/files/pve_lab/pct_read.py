@@ -46,12 +46,22 @@ def _figures(call: Call, main: Section, running: bool) -> dict[str, object]:
     lab, vmid = call.lab, call.vmid
     memory = runtime.figure(lab, vmid, "memory.current") - runtime.figure(lab, vmid, "memory.stat", "file")
     figures: dict[str, object] = {
-        "cpus": main.get("cores", os.cpu_count()), "disk": storage.SUBVOLUME_KIB * 1024 if running else 0,
-        "diskread": 0, "diskwrite": 0, "maxdisk": _disk_size(call, main), "maxmem": int(main.get("memory", 512)) << 20,
-        "maxswap": int(main.get("swap", 512)) << 20, "mem": memory if running else 0,
-        "name": main.get("hostname", f"CT{vmid}"), "netin": 0, "netout": 0, "status": "running" if running else "stopped",
-        "swap": runtime.figure(lab, vmid, "memory.swap.current"), "type": "lxc",
-        "uptime": runtime.uptime_s(lab, vmid) if running else 0, "vmid": vmid,
+        "cpus": main.get("cores", os.cpu_count()),
+        "disk": storage.SUBVOLUME_KIB * 1024 if running else 0,
+        "diskread": 0,
+        "diskwrite": 0,
+        "maxdisk": _disk_size(call, main),
+        "maxmem": int(main.get("memory", 512)) << 20,
+        "maxswap": int(main.get("swap", 512)) << 20,
+        "mem": memory if running else 0,
+        "name": main.get("hostname", f"CT{vmid}"),
+        "netin": 0,
+        "netout": 0,
+        "status": "running" if running else "stopped",
+        "swap": runtime.figure(lab, vmid, "memory.swap.current"),
+        "type": "lxc",
+        "uptime": runtime.uptime_s(lab, vmid) if running else 0,
+        "vmid": vmid,
     }
     if running:
         figures["pid"] = runtime.figure(lab, vmid, "cgroup.procs")
@@ -129,8 +139,8 @@ def disk_free(call: Call) -> None:
     """Print the sizes of a container's volumes."""
     main = call.lab.load(call.vmid, missing_rc=2).main
     rows = [("MP", "Volume", "Size", "Used", "Avail", "Use%", "Path")]
-    for name in ["rootfs", *sorted(key for key in main if key.startswith("mp"))]:
-        rows.append(_volume_row(call, name, split_properties(main.get(name, ""), "volume")))
+    names = ["rootfs", *sorted(key for key in main if key.startswith("mp"))]
+    rows += [_volume_row(call, name, split_properties(main.get(name, ""), "volume")) for name in names]
     widths = [max(len(row[column]) for row in rows) for column in range(6)]
     for row in rows:
         print(" ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[6]]))

@@ -147,8 +147,9 @@ def clone(call: Call) -> None:
         conf = lab.load(call.vmid)
         check_lock(conf)
         if runtime.is_running(lab, call.vmid) and not name:
-            raise PveError("Full clone of a running container is only possible from a snapshot. Disable 'running' or "
-                           "give a snapshot name")
+            raise PveError(
+                "Full clone of a running container is only possible from a snapshot. Disable 'running' or give a snapshot name"
+            )
         source = _existing(conf, name) if name else conf.main
         lab.save(call.vmid, conf.under("disk"))
         lab.save(newid, Conf(Section(lock="create")))

@@ -19,10 +19,13 @@ def status(call: Call) -> None:
     found = storage.storages(call.lab)
     if wanted and wanted not in found:
         raise PveError(f"storage '{wanted}' does not exist")
-    rows = [each for name, each in sorted(found.items())
-            if wanted in (None, name) and (not content or content in each.content)
-            and not (call.flag("enabled") and each.disabled)]
-    form = "{:<%d} {:>10} {:>10} {:>15} {:>15} {:>15} {:>8}" % (max([4, *(len(each.name) for each in rows)]) + 1)
+    rows = [
+        each
+        for name, each in sorted(found.items())
+        if wanted in (None, name) and (not content or content in each.content) and not (call.flag("enabled") and each.disabled)
+    ]
+    width = max([4, *(len(each.name) for each in rows)]) + 1
+    form = f"{{:<{width}}} {{:>10}} {{:>10}} {{:>15}} {{:>15}} {{:>15}} {{:>8}}"
     print(form.format("Name", "Type", "Status", "Total (KiB)", "Used (KiB)", "Available (KiB)", "%"))
     for each in rows:
         print(form.format(each.name, each.kind, *_figures(each)))
@@ -42,11 +45,10 @@ def list_volumes(call: Call) -> None:
     """Print the volumes of a storage."""
     each = storage.usable(call.lab, call.parameters["storage"])
     vmid, content = call.parameters.get("vmid"), call.parameters.get("content")
-    rows = [row for row in each.volumes()
-            if vmid in (None, str(row["vmid"])) and content in (None, row["type"])]
+    rows = [row for row in each.volumes() if vmid in (None, str(row["vmid"])) and content in (None, row["type"])]
     width = max([5, *(len(row["volid"]) for row in rows)])
     digits = max([4, *(len(str(row["size"])) for row in rows)])
-    form = "{:<%d} {:<7} {:<9} {:>%d}" % (width, digits)
+    form = f"{{:<{width}}} {{:<7}} {{:<9}} {{:>{digits}}}"
     print(form.format("Volid", "Format", "Type", "Size") + " VMID")
     for row in rows:
         line = form.format(row["volid"], row["format"], row["type"], row["size"])
@@ -106,6 +108,9 @@ COMMANDS = {
     "list": Command(list_volumes, ("storage",), {"storage": STORAGE, "content": _CONTENT, "vmid": VMID}),
     "path": Command(path, ("volume",)),
     "free": Command(free, ("volume",), {"storage": STORAGE, "delay": Option("integer", 1, 30)}),
-    "prune-backups": Command(prune, ("storage",), {"storage": STORAGE, "vmid": VMID, "prune-backups": STRING,
-                                                   "dry-run": BOOLEAN, "type": STRING}),
+    "prune-backups": Command(
+        prune,
+        ("storage",),
+        {"storage": STORAGE, "vmid": VMID, "prune-backups": STRING, "dry-run": BOOLEAN, "type": STRING},
+    ),
 }

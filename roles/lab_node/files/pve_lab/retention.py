@@ -9,8 +9,13 @@ from .errors import ParameterError
 
 _NAMED = re.compile(r"(vzdump-(?:lxc|qemu)-(\d+)-(\d{4}_\d\d_\d\d-\d\d_\d\d_\d\d)\.tar(?:\.\w+)?)\Z")
 # The period of an archive, as the part of its time that names it; in the order Proxmox tries them.
-PERIODS = {"keep-hourly": "%Y %m %d %H", "keep-daily": "%Y %m %d", "keep-weekly": "%G %V", "keep-monthly": "%Y %m",
-           "keep-yearly": "%Y"}
+PERIODS = {
+    "keep-hourly": "%Y %m %d %H",
+    "keep-daily": "%Y %m %d",
+    "keep-weekly": "%G %V",
+    "keep-monthly": "%Y %m",
+    "keep-yearly": "%Y",
+}
 KEYS = ("keep-all", "keep-last", *PERIODS)
 
 
@@ -20,9 +25,13 @@ def parse(text: str) -> dict[str, int]:
     for part in filter(None, text.split(",")):
         key, _, value = part.partition("=")
         if key not in KEYS or not value.isdigit():
-            raise ParameterError({"prune-backups": f"invalid format - format error\nprune-backups.{key}: property is "
-                                                   "not defined in schema and the schema does not allow additional "
-                                                   "properties\n"})
+            raise ParameterError(
+                {
+                    "prune-backups": f"invalid format - format error\nprune-backups.{key}: property is "
+                    "not defined in schema and the schema does not allow additional "
+                    "properties\n"
+                }
+            )
         keep[key] = int(value)
     return {} if keep.get("keep-all") else keep
 

@@ -110,8 +110,8 @@ def _figures(vmid: int) -> dict[str, str]:
         "memory.stat": f"anon {anon}\nfile {cached}\nkernel {2 * MIB}\nshmem 0\ninactive_file {cached // 2}\n",
         "memory.events": "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n",
         "memory.swap.current": "0\n",
-        "cpu.stat": f"usage_usec {user + system}\nuser_usec {user}\nsystem_usec {system}\nnr_periods 0\nnr_throttled 0\n"
-                    "throttled_usec 0\n",
+        "cpu.stat": f"usage_usec {user + system}\nuser_usec {user}\nsystem_usec {system}\nnr_periods 0\n"
+        "nr_throttled 0\nthrottled_usec 0\n",
         "pids.current": "12\n",
         "pids.max": "max\n",
         "cgroup.procs": f"{FIRST_PID + vmid}\n",

@@ -6,7 +6,7 @@ import os
 import re
 
 from .errors import ParameterError, PveError
-from .files import read_text, remove_tree
+from .files import read_text, remove_tree, write_text
 from .lab import Lab
 
 # What one container's root file system takes of a storage, so that `pvesm status` moves as pods come and go.
@@ -47,29 +47,45 @@ class Storage:
     def figures_kib(self) -> tuple[int, int, int]:
         """Return total, used and available in KiB."""
         total = self.lab.capacity_kib.get(self.name, DEFAULT_CAPACITY_KIB)
-        volumes = [self._used_kib(volume) for volume in self.volumes()]
-        used = min(total, min(BASE_USED_KIB, total // 10) + sum(volumes))
+        files = [*self._files("backup", "dump", _ARCHIVE), *self._files("vztmpl", "template/cache", _TEMPLATE)]
+        held = SUBVOLUME_KIB * len(self._subvolume_paths()) + sum(volume["size"] for volume in files) // 1024
+        used = min(total, min(BASE_USED_KIB, total // 10) + held)
         return total, used, total - used
-
-    def _used_kib(self, volume: dict) -> int:
-        return SUBVOLUME_KIB if volume["type"] == "rootdir" else volume["size"] // 1024
 
     # -- volumes ---------------------------------------------------------------------------------------------------
 
     def volumes(self) -> list[dict]:
         """Return the volumes, each with volid, name, path, format, type, size (bytes) and vmid, sorted by volid."""
-        return sorted([*self._subvolumes(), *self._files("backup", "dump", _ARCHIVE),
-                       *self._files("vztmpl", "template/cache", _TEMPLATE)], key=lambda volume: volume["volid"])
+        return sorted(
+            [
+                *self._subvolumes(),
+                *self._files("backup", "dump", _ARCHIVE),
+                *self._files("vztmpl", "template/cache", _TEMPLATE),
+            ],
+            key=lambda volume: volume["volid"],
+        )
 
     def _subvolumes(self) -> list[dict]:
-        found = []
-        for folder, prefix in self._subvolume_folders():
-            for name in os.listdir(folder):
-                if match := _SUBVOLUME.match(name):
-                    path = os.path.join(folder, name)
-                    found.append({"volid": f"{self.name}:{prefix}{name}", "path": path, "format": "subvol",
-                                  "type": "rootdir", "size": refquota(path), "vmid": int(match[2])})
-        return found
+        return [
+            {
+                "volid": f"{self.name}:{name}",
+                "path": path,
+                "format": "subvol",
+                "type": "rootdir",
+                "size": refquota(path),
+                "vmid": vmid,
+            }
+            for name, path, vmid in self._subvolume_paths()
+        ]
+
+    def _subvolume_paths(self) -> list[tuple[str, str, int]]:
+        """Return (name in a volid, path, vmid) of each subvolume."""
+        found = [
+            (f"{prefix}{name}", os.path.join(folder, name), _SUBVOLUME.match(name))
+            for folder, prefix in self._subvolume_folders()
+            for name in os.listdir(folder)
+        ]
+        return [(name, path, int(match[2])) for name, path, match in found if match]
 
     def _subvolume_folders(self) -> list[tuple[str, str]]:
         """Return the directories that hold subvolumes, with what stands before their names in a volid."""
@@ -85,14 +101,19 @@ class Storage:
         folder = os.path.join(self.path, subfolder)
         if kind not in self.content or not os.path.isdir(folder):
             return []
-        found = []
-        for name in os.listdir(folder):
-            if match := pattern.match(name):
-                path = os.path.join(folder, name)
-                vmid, form = (int(match[1]), match[2]) if kind == "backup" else (None, f"t{match[1]}")
-                found.append({"volid": f"{self.name}:{kind}/{name}", "path": path, "format": form, "type": kind,
-                              "size": os.stat(path).st_size, "vmid": vmid})
-        return found
+        found = [self._file(kind, folder, match) for name in os.listdir(folder) if (match := pattern.match(name))]
+        return [volume for volume in found if volume]
+
+    def _file(self, kind: str, folder: str, match: re.Match) -> dict | None:
+        """Return an archive or a template; None if it has been removed since the folder was read."""
+        path = os.path.join(folder, match[0])
+        try:
+            size = os.stat(path).st_size
+        except FileNotFoundError:
+            return None
+        vmid, form = (int(match[1]), match[2]) if kind == "backup" else (None, f"t{match[1]}")
+        volid = f"{self.name}:{kind}/{match[0]}"
+        return {"volid": volid, "path": path, "format": form, "type": kind, "size": size, "vmid": vmid}
 
     def volume_path(self, name: str) -> str:
         """Return the path of the volume of that name (what stands after the colon in a volid)."""
@@ -127,8 +148,7 @@ def refquota(path: str) -> int:
 def set_refquota(path: str, size: int) -> None:
     """Set the size limit of a subvolume."""
     os.makedirs(os.path.join(path, ".zfs/snapshot"), exist_ok=True)
-    with open(os.path.join(path, ".zfs/refquota"), "w", encoding="ascii") as handle:
-        handle.write(f"{size}\n")
+    write_text(os.path.join(path, ".zfs/refquota"), f"{size}\n")
 
 
 def storages(lab: Lab) -> dict[str, Storage]:
@@ -157,8 +177,10 @@ def usable(lab: Lab, name: str) -> Storage:
     if nodes and lab.node not in nodes.split(","):
         raise PveError(f"storage '{name}' is not available on node '{lab.node}'")
     if not storage.active:
-        raise PveError(f"unable to activate storage '{name}' - directory is expected to be a mount point but is not "
-                       f"mounted: '{storage.path}'")
+        raise PveError(
+            f"unable to activate storage '{name}' - directory is expected to be a mount point but is not "
+            f"mounted: '{storage.path}'"
+        )
     return storage
 
 

@@ -52,7 +52,7 @@ class Switches:
             raise self._half
 
     def _claim(self, vmid: int | None) -> dict | None:
-        """Return the first entry that matches and count it down; under a lock, so that `times: 1` fails one call only."""
+        """Return the first entry that matches, counted down under a lock so that `times: 1` fails one call only."""
         with _locked(self._lab):
             switches = read_switches(self._lab)
             for entry in switches["fail"]:
@@ -66,8 +66,7 @@ class Switches:
 
 def _matches(entry: dict, command: str, vmid: int | None) -> bool:
     """Return whether a `fail` entry is meant for this call."""
-    return (entry.get("command") in (command, "*") and entry.get("vmid") in (None, vmid)
-            and entry.get("times", 1) > 0)
+    return entry.get("command") in (command, "*") and entry.get("vmid") in (None, vmid) and entry.get("times", 1) > 0
 
 
 def read_switches(lab: Lab) -> dict:
@@ -131,8 +130,12 @@ def _edited(switches: dict, options) -> dict:
 
 def _entry(options) -> dict:
     """Return the `fail` entry that lab-switch's options describe."""
-    entry = {"command": options.command, "message": options.message, "rc": options.rc,
-             "after": "half" if options.half else "before"}
+    entry = {
+        "command": options.command,
+        "message": options.message,
+        "rc": options.rc,
+        "after": "half" if options.half else "before",
+    }
     optional = {"vmid": options.vmid, "times": options.times, "keep": options.keep or None}
     return {**entry, **{key: value for key, value in optional.items() if value is not None}}
 

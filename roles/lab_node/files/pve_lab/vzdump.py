@@ -10,7 +10,8 @@ import sys
 import time
 from contextlib import contextmanager
 
-from . import archive, pct_power, pools, retention, runtime, storage, volumes
+from . import archive, pct_power, pools, runtime, volumes
+from .backups import Target, discard, prune
 from .cli import Call, Command
 from .conf import Conf
 from .errors import Interrupted, LeftBehind, ParameterError, PveError
@@ -18,58 +19,20 @@ from .files import remove_tree
 from .formats import one_of
 from .lab import check_lock
 from .options import BOOLEAN, LIST, STORAGE, STRING, Option
-from .storage import Storage
 
 POLL_S = 0.02
 # What the log says before the archive of a running container is written, by mode.
 STEPS = {
     "snapshot": ("create storage snapshot 'vzdump'",),
-    "suspend": ("starting first sync /proc/1/root/ to /var/tmp/vzdumptmp", "suspending guest", "starting final sync",
-                "resuming guest", "guest is online again after <1 seconds"),
+    "suspend": (
+        "starting first sync /proc/1/root/ to /var/tmp/vzdumptmp",
+        "suspending guest",
+        "starting final sync",
+        "resuming guest",
+        "guest is online again after <1 seconds",
+    ),
     "stop": ("stopping virtual guest",),
 }
-
-
-class Target:
-    """Where archives go, and how long they stay."""
-
-    def __init__(self, call: Call) -> None:
-        name, folder = call.parameters.get("storage"), call.parameters.get("dumpdir")
-        self.storage: Storage | None = None
-        if not folder:
-            self.storage = _backup_storage(call, name or "local")
-            folder = os.path.join(self.storage.path, "dump")
-        elif not os.path.isdir(folder):
-            raise PveError(f"directory '{folder}' does not exist")
-        self.folder = folder
-        default = self.storage.settings.get("prune-backups", "") if self.storage else ""
-        self.keep = retention.parse(call.parameters.get("prune-backups", default))
-
-    def archives(self, vmid: int, protected: bool = False) -> list[str]:
-        """Return the names of a container's archives, by default only those that retention counts."""
-        names = [name for name in os.listdir(self.folder) if re.match(rf"vzdump-lxc-{vmid}-.*\.tar(\.\w\w\w?)?\Z", name)]
-        return [name for name in names if protected or not os.path.exists(f"{self.path(name)}.protected")]
-
-    def path(self, name: str) -> str:
-        """Return an archive's path."""
-        return os.path.join(self.folder, name)
-
-    def shown(self, name: str) -> str:
-        """Return what an archive is called in the log."""
-        return f"{self.storage.name}:backup/{name}" if self.storage else self.path(name)
-
-
-def _backup_storage(call: Call, name: str) -> Storage:
-    """Return the storage for archives; refuse it in Proxmox's words."""
-    try:
-        found = storage.usable(call.lab, name)
-    except PveError as error:
-        raise PveError(f"could not activate storage '{name}': {error.message} could not get storage information for "
-                       f"'{name}': {error.message}") from None
-    if "backup" not in found.content:
-        raise PveError(f"could not get storage information for '{name}': can't use storage '{name}' for backups - "
-                       "wrong content type")
-    return found
 
 
 class Log:
@@ -206,12 +169,12 @@ def _back_up(call: Call, target: Target, log: Log, vmid: int, compress: str, beg
         snapshot = _dump(call, target, log, vmid, conf, path, compress)
     except PveError as error:
         if path and not isinstance(error, LeftBehind):
-            _discard(path)
+            discard(path)
         raise
     finally:
         if not isinstance(sys.exc_info()[1], LeftBehind):
             call.lab.remove_lock(vmid, "backup")
-    _prune(call, target, log, vmid)
+    prune(call, target, log, vmid)
     if snapshot:
         log("cleanup temporary 'vzdump' snapshot")
     took = int(time.monotonic() - begun)
@@ -223,8 +186,10 @@ def _check_limit(call: Call, target: Target, vmid: int) -> None:
     """Refuse one more archive than retention allows when nothing may be removed."""
     limit = sum(target.keep.values())
     if not call.flag("remove", default=True) and limit and len(target.archives(vmid)) >= limit:
-        raise PveError(f"There is a max backup limit of {limit} enforced by the target storage or the vzdump parameters."
-                       " Either increase the limit or delete old backups.")
+        raise PveError(
+            f"There is a max backup limit of {limit} enforced by the target storage or the vzdump parameters."
+            " Either increase the limit or delete old backups."
+        )
 
 
 def _free_name(target: Target, vmid: int, compress: str) -> str:
@@ -248,8 +213,12 @@ def _dump(call: Call, target: Target, log: Log, vmid: int, conf: Conf, path: str
         runtime.stop(lab, vmid)
     try:
         log(f"creating vzdump archive '{path}'")
-        size = archive.write(f"{base}.tar.dat", "".join(f"{line}\n" for line in conf.main.lines()),
-                             volumes.root_path(lab, conf.main), compress)
+        size = archive.write(
+            f"{base}.tar.dat",
+            "".join(f"{line}\n" for line in conf.main.lines()),
+            volumes.root_path(lab, conf.main),
+            compress,
+        )
         call.switches.middle()
     finally:
         if mode == "stop" and running:
@@ -283,8 +252,12 @@ def _annotate(call: Call, target: Target, log: Log, vmid: int, conf: Conf, path:
         if not target.storage:
             raise PveError("'notes-template' needs a storage")
         log("adding notes to backup")
-        values = {"cluster": call.lab.node, "guestname": conf.main.get("hostname", f"CT{vmid}"), "node": call.lab.node,
-                  "vmid": str(vmid)}
+        values = {
+            "cluster": call.lab.node,
+            "guestname": conf.main.get("hostname", f"CT{vmid}"),
+            "node": call.lab.node,
+            "vmid": str(vmid),
+        }
         notes = template.replace("\\n", "\n").replace("\\\\", "\\")
         notes = re.sub(r"\{\{(\w+)\}\}", lambda match: values.get(match[1], match[0]), notes)
         with open(f"{path}.notes", "w", encoding="utf-8") as handle:
@@ -295,34 +268,35 @@ def _annotate(call: Call, target: Target, log: Log, vmid: int, conf: Conf, path:
             pass
 
 
-def _prune(call: Call, target: Target, log: Log, vmid: int) -> None:
-    """Remove the archives that retention lets go."""
-    if not target.keep or not call.flag("remove", default=True):
-        return
-    words = ", ".join(f"{key}={target.keep[key]}" for key in retention.KEYS if key in target.keep)
-    log(f"prune older backups with retention: {words}")
-    gone = retention.to_remove(target.archives(vmid), target.keep)
-    for name in gone:
-        log(f"removing backup '{target.shown(name)}'")
-        _discard(target.path(name))
-    log(f"pruned {len(gone)} backup(s)" + (" not covered by keep-retention policy" if gone else ""))
-
-
-def _discard(path: str) -> None:
-    """Remove an archive with all that belongs to it, a half-made one too."""
-    base = path[: path.index(".tar")]
-    remove_tree(f"{base}.tmp")
-    for name in [*archive.companions(path), f"{base}.tar.dat"]:
-        if os.path.exists(name):
-            os.unlink(name)
-
-
-COMMAND = Command(run, ("extra-args",), {
-    "storage": STORAGE, "dumpdir": STRING, "mode": Option(check=one_of(*STEPS)),
-    "compress": Option(check=one_of("0", "1", "gzip", "lzo", "zstd")), "zstd": Option("integer", 0),
-    "pigz": Option("integer", 0), "prune-backups": STRING, "remove": BOOLEAN, "protected": BOOLEAN,
-    "notes-template": Option(longest=1024), "bwlimit": Option("integer", 0), "ionice": Option("integer", 0, 8),
-    "lockwait": Option("integer", 0), "stopwait": Option("integer", 0), "exclude-path": LIST, "stdexcludes": BOOLEAN,
-    "pool": STRING, "all": BOOLEAN, "exclude": LIST, "quiet": BOOLEAN, "tmpdir": STRING, "script": STRING,
-    "stop": BOOLEAN, "notification-mode": STRING, "mailnotification": STRING, "node": STRING,
-})
+COMMAND = Command(
+    run,
+    ("extra-args",),
+    {
+        "storage": STORAGE,
+        "dumpdir": STRING,
+        "mode": Option(check=one_of(*STEPS)),
+        "compress": Option(check=one_of("0", "1", "gzip", "lzo", "zstd")),
+        "zstd": Option("integer", 0),
+        "pigz": Option("integer", 0),
+        "prune-backups": STRING,
+        "remove": BOOLEAN,
+        "protected": BOOLEAN,
+        "notes-template": Option(longest=1024),
+        "bwlimit": Option("integer", 0),
+        "ionice": Option("integer", 0, 8),
+        "lockwait": Option("integer", 0),
+        "stopwait": Option("integer", 0),
+        "exclude-path": LIST,
+        "stdexcludes": BOOLEAN,
+        "pool": STRING,
+        "all": BOOLEAN,
+        "exclude": LIST,
+        "quiet": BOOLEAN,
+        "tmpdir": STRING,
+        "script": STRING,
+        "stop": BOOLEAN,
+        "notification-mode": STRING,
+        "mailnotification": STRING,
+        "node": STRING,
+    },
+)

@@ -1,0 +1,158 @@
+"""Delays, failures on demand, signals and many callers at once: what stays behind is what a real node would keep."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "roles/lab_node/files"))
+from pve_lab.errors import PveError
+from pve_lab.lab import Lab
+from pve_lab.switches import Switches
+
+if TYPE_CHECKING:
+    from conftest import LabNode
+
+TEMPLATE = "local:vztmpl/debian-12-standard_12.7-1_amd64.tar.zst"
+
+CREATE = ("pct", "create", 9101, TEMPLATE, "--rootfs", "clients-main:8", "--pool", "ClientPods")
+
+
+def wait_for_lock(lab: LabNode, lock: str) -> None:
+    """Wait until container 9101 is under a lock."""
+    deadline = time.monotonic() + 10
+    while f"lock: {lock}\n" not in (lab.conf(9101) or "") or not lab.disks(9101):
+        assert time.monotonic() < deadline, f"never saw lock: {lock}"
+        time.sleep(0.01)
+
+
+def state(lab: LabNode) -> tuple[str | None, list[str], set[int]]:
+    """Return what is there of container 9101."""
+    return lab.conf(9101), lab.disks(9101), lab.pool()
+
+
+NOTHING = (None, [], set())
+
+
+def test_fail_before_does_nothing_and_counts_down(lab: LabNode) -> None:
+    lab.switch("fail", "pct create", "--vmid", 9101, "--message", "storage is on fire", "--times", 1, "--rc", 7)
+    done = lab.run(*CREATE)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "", "storage is on fire\n")
+    assert state(lab) == NOTHING
+    lab.ok(*CREATE)
+
+
+def test_fail_half_way_removes_what_was_begun(lab: LabNode) -> None:
+    lab.switch("fail", "pct create", "--message", "no space left", "--half")
+    done = lab.run(*CREATE)
+    assert (done.returncode, done.stderr) == (255, "unable to create CT 9101 - no space left\n")
+    assert "extracting archive" in done.stdout
+    assert state(lab) == NOTHING
+
+
+def test_fail_half_way_and_keep(lab: LabNode) -> None:
+    lab.switch("fail", "pct create", "--half", "--keep", "--times", 1)
+    assert lab.run(*CREATE).returncode == 255
+    assert state(lab) == ("lock: create\n", ["subvol-9101-disk-0"], set())
+    assert lab.run(*CREATE).stderr == "CT 9101 already exists on node 'lab1'\n"
+    lab.ok("pct", "unlock", 9101)
+    lab.ok("pct", "destroy", 9101)
+
+
+def test_only_the_container_that_is_meant_fails(lab: LabNode) -> None:
+    lab.switch("fail", "pct start", "--vmid", 9102)
+    lab.create(9101)
+    lab.create(9102)
+    lab.ok("pct", "start", 9101)
+    done = lab.pct("start", 9102)
+    assert (done.returncode, done.stderr) == (255, "simulated failure\n")
+    assert not lab.running(9102)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_middle_of_create_cleans_up(lab: LabNode, number: signal.Signals) -> None:
+    lab.switch("delay", "pct create", 30)
+    process = lab.start(*CREATE)
+    wait_for_lock(lab, "create")
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=10)
+    assert (process.returncode, stderr) == (255, "unable to create CT 9101 - received interrupt\n")
+    assert state(lab) == NOTHING
+
+
+def test_sigkill_in_the_middle_of_create_leaves_the_lock(lab: LabNode) -> None:
+    lab.switch("delay", "pct create", 30)
+    process = lab.start(*CREATE)
+    wait_for_lock(lab, "create")
+    process.kill()
+    process.communicate(timeout=10)
+    assert state(lab) == ("lock: create\n", ["subvol-9101-disk-0"], set())
+    assert lab.pct("start", 9101).stderr == "CT is locked (create)\n"
+    assert "9101       stopped    create       CT9101              \n" in lab.ok("pct", "list")
+
+
+def test_two_creates_of_one_vmid_make_one_container(lab: LabNode) -> None:
+    lab.switch("delay", "pct create", 0.2)
+    processes = [lab.start(*CREATE) for _ in range(4)]
+    ended = [(process.communicate(timeout=20)[1], process.returncode) for process in processes]
+    assert sorted(rc for _, rc in ended) == [0, 255, 255, 255]
+    assert {text for text, rc in ended if rc} == {"CT 9101 already exists on node 'lab1'\n"}
+    assert lab.disks(9101) == ["subvol-9101-disk-0"]
+
+
+def test_set_waits_for_proxmox_own_lock(lab: LabNode) -> None:
+    lab.create(9101)
+    lab.switch("delay", "pct start", 0.3)
+    starting = lab.start("pct", "start", 9101)
+    time.sleep(0.15)
+    done = lab.pct("set", 9101, "--cores", 3)
+    assert starting.wait(timeout=10) == 0
+    starting.communicate()
+    assert (done.returncode, done.stderr) in [(0, "trying to acquire lock... OK\n"), (0, "")]
+    assert "cores: 3\n" in (lab.conf(9101) or "")
+
+
+def test_many_callers_at_once_lose_nothing(lab: LabNode) -> None:
+    vmids = range(9101, 9117)
+    lab.switch("fail", "pct start", "--times", 3)
+    creates = [lab.start("pct", "create", vmid, TEMPLATE, "--rootfs", "clients-main:1", "--pool", "ClientPods")
+               for vmid in vmids]  # fmt: skip
+    assert [process.communicate(timeout=60) and process.returncode for process in creates] == [0] * len(vmids)
+    starts = {vmid: lab.start("pct", "start", vmid) for vmid in vmids}
+    failed = {vmid for vmid, process in starts.items() if process.communicate(timeout=60) and process.returncode}
+    assert len(failed) == 3
+    assert lab.pool() == set(vmids)
+    assert {vmid for vmid in vmids if lab.running(vmid)} == set(vmids) - failed
+    assert lab.switches()["fail"][0]["times"] == 0
+    assert lab.running(100)
+
+
+def test_root_check(lab: LabNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.switch("root-check", "on")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(PveError, match="please run as root"):
+        Switches(Lab(str(lab.dir)), "pct list").check_root()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    Switches(Lab(str(lab.dir)), "pct list").check_root()
+    lab.switch("reset")
+    assert lab.pct("list").returncode == 0
+
+
+def test_init_is_idempotent_and_makes_pods(lab: LabNode) -> None:
+    assert lab.init() == "unchanged"
+    lab.ok("pct", "stop", 102)
+    lab.ok("pct", "destroy", 102)
+    assert lab.init("--check", "--pods", "3") == "changed"
+    assert lab.pool() == set()
+    assert lab.init("--pods", "3") == "changed"
+    assert lab.init("--pods", "3") == "unchanged"
+    assert lab.pool() == {10000, 10001, 10002}
+    assert lab.conf(102) is None
+    assert (lab.conf(10002) or "").startswith("#cloudpod tenant=TENANT-2 pod=pod2\n")
+    assert lab.ok("pct", "status", 10002) == "status: running\n"
