@@ -4,6 +4,7 @@ Every setting is `CLOUDPODS_<NAME>`; each may be given as `CLOUDPODS_<NAME>_FILE
 secrets need not stand in the environment. `docs/settings.md` lists them from this class.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from shim.errors import SettingsError
 
 PREFIX = "CLOUDPODS_"
+# Where `cloudpods up` keeps the settings it made, for its own processes and for commands typed beside it.
+REMEMBERED = "settings.json"
 # The folder that holds playbooks/, collections/ and ansible.cfg: beside the package in a checkout.
 CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def default_state_dir() -> Path:
+    """Return where state goes when nothing says otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/cloudpods")
+    return Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local/state")) / "cloudpods"
 
 
 class Settings(BaseModel):
@@ -27,13 +37,18 @@ class Settings(BaseModel):
     redis_url: Annotated[str, Field(description="Redis, as URL: redis://host:6379/0 or unix:///path/to/socket")]
     inventory: Annotated[Path, Field(description="Ansible inventory that names the nodes")] = CHECKOUT / "inventories/lab"
     project_dir: Annotated[Path, Field(description="Folder with playbooks/, collections/ and ansible.cfg")] = CHECKOUT
-    state_dir: Annotated[Path, Field(description="Where run directories and sockets go")] = Path("/var/lib/cloudpods")
+    state_dir: Annotated[
+        Path,
+        Field(default_factory=default_state_dir, description="Where run directories, sockets and embedded servers go"),
+    ]
     host: Annotated[str, Field(description="Address the API listens on")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, description="Port the API listens on")] = 8765
     api_processes: Annotated[int, Field(ge=1, le=64, description="Processes of the API")] = 2
     api_threads: Annotated[int, Field(ge=1, le=64, description="Threads of each API process")] = 4
     region: Annotated[str, Field(description="Region of a pod that names none")] = "migra-us-east-1"
-    vmid_first: Annotated[int, Field(ge=100, description="Lowest vmid a request may name; those below are the site's own")] = 1000
+    vmid_first: Annotated[int, Field(ge=100, description="Lowest vmid a request may name; those below are the site's own")] = (
+        1000
+    )
     vmid_auto_first: Annotated[int, Field(ge=100, description="Where the vmids that the shim picks begin")] = 10000
     vmid_last: Annotated[int, Field(le=999_999_999, description="Highest vmid of a pod")] = 999_999_999
     lease_s: Annotated[float, Field(gt=1, description="How long a worker may hold a job without a sign of life")] = 30.0
@@ -42,17 +57,31 @@ class Settings(BaseModel):
     stop_grace_s: Annotated[float, Field(ge=0, description="How long a stopping worker may finish its run")] = 20.0
 
 
-def load(environ: Mapping[str, str] | None = None, **overrides: object) -> Settings:
-    """Given an environment (this process's by default), return the settings; `overrides` win over it.
+def load(**overrides: object) -> Settings:
+    """Return the settings: `overrides` before the environment, before what `cloudpods up` remembered in the state folder.
 
     Raises SettingsError naming each setting that is unknown, missing or wrong.
     """
-    environ = os.environ if environ is None else environ
-    values: dict[str, object] = {**_fallbacks(environ), **_own(environ), **overrides}
+    values = {**given(), **overrides}
+    state_dir = Path(str(values.get("state_dir", default_state_dir())))
     try:
-        return Settings.model_validate(values)
+        return Settings.model_validate({**_remembered(state_dir), **values})
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(dict(e)) for e in error.errors())) from None
+
+
+def given(environ: Mapping[str, str] = os.environ) -> dict[str, object]:
+    """Return what an environment says, unchecked."""
+    return {**_fallbacks(environ), **_own(environ)}
+
+
+def _remembered(state_dir: Path) -> dict[str, object]:
+    try:
+        return dict(json.loads((state_dir / REMEMBERED).read_text()))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"cannot read {state_dir / REMEMBERED}: {error}; run as who ran `cloudpods up`") from error
 
 
 def _own(environ: Mapping[str, str]) -> dict[str, object]:
@@ -61,11 +90,10 @@ def _own(environ: Mapping[str, str]) -> dict[str, object]:
         if not key.startswith(PREFIX):
             continue
         name = key.removeprefix(PREFIX).lower()
-        if name.endswith("_file"):
-            name, value = name.removesuffix("_file"), _read(key, value)
-        if name in values:
-            raise SettingsError(f"{PREFIX}{name.upper()} is given both directly and as a file; keep one")
-        values[name] = value
+        plain = name.removesuffix("_file")
+        if plain in values:
+            raise SettingsError(f"{PREFIX}{plain.upper()} is given both directly and as a file; keep one")
+        values[plain] = _read(key, value) if name.endswith("_file") else value
     # The lab's own variable: read by inventories/lab, not by the shim.
     values.pop("lab_dir", None)
     return values

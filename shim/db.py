@@ -6,6 +6,7 @@ Timestamps are the database's own, so that two hosts with different clocks agree
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import peewee
@@ -78,3 +79,13 @@ def rows(sql: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text: libpq's messages go over several."""
     return str(error).strip().split("\n", 1)[0]
+
+
+def now(*, plus_s: float = 0.0) -> Any:
+    """Return the database's clock as an expression, some seconds ahead if asked."""
+    return peewee.SQL("now() + make_interval(secs => %s)", [plus_s])
+
+
+def iso(moment: datetime | None) -> str | None:
+    """Return a timestamp as ISO 8601 text."""
+    return moment.isoformat() if moment else None

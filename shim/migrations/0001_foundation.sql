@@ -93,7 +93,7 @@ CREATE TABLE cloud_pod_nodes (
 CREATE TABLE cloud_pods (
     id                   text PRIMARY KEY DEFAULT gen_random_uuid()::text,
     tenant_id            text NOT NULL REFERENCES tenants (id),
-    node_id              text REFERENCES cloud_pod_nodes (id),
+    node_id              text NOT NULL REFERENCES cloud_pod_nodes (id),
     vmid                 integer NOT NULL CHECK (vmid BETWEEN 100 AND 999999999),
     hostname             text NOT NULL,
     ip                   text NOT NULL DEFAULT '',
@@ -164,8 +164,9 @@ CREATE TABLE cloud_pod_jobs (
     requested_by  text,
     priority      integer NOT NULL DEFAULT 100,
     changes_pod   boolean NOT NULL DEFAULT true,
-    attempt       integer NOT NULL DEFAULT 0,
-    max_attempts  integer NOT NULL DEFAULT 3,
+    attempt       integer NOT NULL DEFAULT 0,  -- counts claims; fences every write of a run
+    tries         integer NOT NULL DEFAULT 0,  -- counts runs of the action's playbook; bounded by max_tries
+    max_tries     integer NOT NULL DEFAULT 3,
     lost          boolean NOT NULL DEFAULT false,
     worker        text,
     run_after     timestamptz NOT NULL DEFAULT now(),

@@ -32,7 +32,10 @@ def as_sql() -> str:
         "(id serial PRIMARY KEY, name varchar(255) NOT NULL UNIQUE, applied timestamp NOT NULL DEFAULT now());",
     ]
     for path in sorted(DIRECTORY.glob("[0-9]*.sql")):
-        parts += [path.read_text(), f"INSERT INTO cloudpods.{HISTORY_TABLE} (name, applied) VALUES ('{path.stem}', now());"]
+        parts += [
+            path.read_text(),
+            f"INSERT INTO cloudpods.{HISTORY_TABLE} (name, applied) VALUES ('{path.stem}', now());",
+        ]
     return "\n".join([*parts, "COMMIT;", ""])
 
 

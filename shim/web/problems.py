@@ -52,9 +52,7 @@ def _unforeseen(request: falcon.Request, response: falcon.Response, error: Excep
     _write(request, response, 500, "internal_error", "something went wrong on our side; the log has it")
 
 
-def _write(
-    request: falcon.Request, response: falcon.Response, status: int, code: str, detail: str, **extra: Any
-) -> None:
+def _write(request: falcon.Request, response: falcon.Response, status: int, code: str, detail: str, **extra: Any) -> None:
     problem = {
         "type": "about:blank",
         "title": falcon.code_to_http_status(status).split(" ", 1)[1],

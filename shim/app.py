@@ -1,0 +1,53 @@
+"""The whole route table, and what the resources are made of."""
+
+from typing import Any
+
+import falcon
+
+from shim import db
+from shim.cloudpods import resources as cloudpods
+from shim.config import Settings
+from shim.jobs import resources as jobs
+from shim.jobs.queue import Wakeups
+from shim.tenants.models import ApiToken
+from shim.web import problems
+from shim.web.auth import Authentication, Principal
+from shim.web.connection import Connection
+from shim.web.probes import Healthz, Root
+
+# The master spec's prefix and the panel's: one resource under two names.
+PREFIXES = ("/internal", "/api")
+
+
+def create(settings: Settings) -> falcon.App[Any, Any]:
+    """Return the WSGI application. Opens no connection."""
+    db.connect(settings.database_url, pool_size=settings.api_threads + 1)
+    middleware: Any = [Connection(), Authentication(find_principal)]
+    app: falcon.App[Any, Any] = falcon.App(middleware=middleware)
+    problems.register(app)
+    wakeups = Wakeups(settings.redis_url)
+    for path, resource in routes(settings, wakeups).items():
+        app.add_route(path, resource)
+    return app
+
+
+def routes(settings: Settings, wakeups: Wakeups) -> dict[str, object]:
+    """Return every route with its resource."""
+    table: dict[str, object] = {
+        "/cloudpods": cloudpods.CloudPods(settings, wakeups),
+        "/cloudpods/{reference}": cloudpods.OnePod(),
+        "/cloudpods/{reference}/actions": cloudpods.Actions(wakeups),
+        "/cloudpods/{reference}/health": cloudpods.Health(wakeups),
+        "/tenants/{tenant_id}/cloudpods": cloudpods.TenantPods(),
+        "/jobs/{job_id}": jobs.Job(),
+        "/jobs/{job_id}/events": jobs.JobEvents(),
+        **{f"/cloudpods/{{reference}}/{verb}": cloudpods.Change(verb, wakeups) for verb in cloudpods.CHANGES},
+    }
+    prefixed = {prefix + path: resource for prefix in PREFIXES for path, resource in table.items()}
+    return {"/": Root(), "/healthz": Healthz(wakeups.answers), **prefixed}
+
+
+def find_principal(token: str) -> Principal | None:
+    """Return who holds this token."""
+    found = ApiToken.find(token)
+    return Principal(*found) if found else None

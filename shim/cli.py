@@ -1,0 +1,169 @@
+"""The command `cloudpods`. Each command loads what it needs only when it runs, so that all of them start fast."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from shim import config, db, migrations
+from shim.errors import CloudPodsError
+
+
+class _Commands(click.Group):
+    """Says errors in a line, without a trace: they have a reason a person can act on."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CloudPodsError as error:
+            click.echo(f"cloudpods: {error.message}", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=_Commands)
+@click.option("--state-dir", type=click.Path(path_type=Path, file_okay=False), help="State folder (CLOUDPODS_STATE_DIR).")
+@click.option("--verbose", "-v", is_flag=True, help="Say more on stderr.")
+@click.version_option(package_name="migra-cloudpods")
+@click.pass_context
+def main(ctx: click.Context, state_dir: Path | None, verbose: bool) -> None:
+    """CloudPods: a small cloud out of Proxmox nodes."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    # RQ says each wake-up it takes; ours say more.
+    logging.getLogger("rq.worker").setLevel(logging.WARNING)
+    ctx.obj = {"state_dir": state_dir.absolute()} if state_dir else {}
+
+
+@main.command()
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Worker processes.")
+@click.option("--host", help="Address the API listens on.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port the API listens on.")
+@click.pass_obj
+def up(obj: dict[str, Any], workers: int, host: str | None, port: int | None) -> None:
+    """Run everything in this terminal: PostgreSQL and Redis unless settings name them, API, workers, scheduler."""
+    from shim.embedded import up as all_in_one
+
+    state_dir = obj.get("state_dir") or Path(str(config.given().get("state_dir", config.default_state_dir()))).absolute()
+    overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    all_in_one.main(state_dir, workers=workers, **overrides)
+
+
+@main.command()
+@click.pass_obj
+def api(obj: dict[str, Any]) -> None:
+    """Serve the API (gunicorn)."""
+    settings = config.load(**obj)
+    # gunicorn's own processes read the settings again; the state folder is the only word they need for it.
+    os.environ[f"{config.PREFIX}STATE_DIR"] = str(settings.state_dir)
+    options = {
+        "bind": f"{settings.host}:{settings.port}",
+        "workers": settings.api_processes,
+        "threads": settings.api_threads,
+        "worker-class": "gthread",
+        "graceful-timeout": 10,
+        "keep-alive": 30,
+        "log-level": "warning",
+    }
+    words = [f"--{name}={value}" for name, value in options.items()]
+    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", *words, "--no-control-socket", "shim.wsgi:application()"])
+
+
+@main.command()
+@click.option("--queues", help="Queues to listen to, with commas; all without it.")
+@click.pass_obj
+def worker(obj: dict[str, Any], queues: str | None) -> None:
+    """Run jobs."""
+    from shim.jobs.catalog import QUEUES
+    from shim.worker.main import main as work
+
+    chosen = tuple(queues.split(",")) if queues else QUEUES
+    unknown = sorted(set(chosen) - set(QUEUES))
+    if unknown:
+        raise click.BadParameter(f"unknown queue {unknown[0]}; known are {', '.join(QUEUES)}", param_hint="--queues")
+    work(config.load(**obj), chosen)
+
+
+@main.command()
+@click.pass_obj
+def scheduler(obj: dict[str, Any]) -> None:
+    """Announce queued jobs, settle lost ones, do what is due by the clock."""
+    from shim.scheduler.main import main as schedule
+
+    schedule(config.load(**obj))
+
+
+@main.command()
+@click.option("--sql", is_flag=True, help="Print the schema for `psql -f` instead of applying it.")
+@click.pass_obj
+def migrate(obj: dict[str, Any], sql: bool) -> None:
+    """Bring the database's schema up to date. Only creates and adds; the panel's own tables stay untouched."""
+    if sql:
+        click.echo(migrations.as_sql(), nl=False)
+        return
+    _connect(obj)
+    with db.session():
+        applied = migrations.upgrade()
+    click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
+
+
+@main.command()
+@click.option("--tenant", default="TENANT-123", show_default=True, help="The tenant's id: the panel's own string.")
+@click.option("--plan", default="cloud-basic", show_default=True, help="The plan's id.")
+@click.option("--owner", default="owner@example.com", show_default=True, help="The owner's e-mail address.")
+@click.option("--node", default="lab1", show_default=True, help="The node's name in the inventory.")
+@click.option("--region", default="migra-us-east-1", show_default=True)
+@click.option("--pool", default="10.1.10.50-10.1.10.249", show_default=True, help="The node's address range.")
+@click.option("--gateway", default="10.1.10.1", show_default=True, help="The gateway of that range.")
+@click.option("--max-jobs", default=4, show_default=True, type=click.IntRange(1, 64), help="Jobs at a time on the node.")
+@click.pass_obj
+def seed(obj: dict[str, Any], /, **options: Any) -> None:
+    """Make a first tenant with plan and quota, and a node with its address pool; what is there stays as it is."""
+    from shim.cloudpods.seed import seed as sow
+
+    _connect(obj)
+    with db.session():
+        for line in sow(**options):
+            click.echo(line)
+
+
+@main.group()
+def token() -> None:
+    """Credentials of the API."""
+
+
+@token.command("create")
+@click.argument("name", default="panel")
+@click.pass_obj
+def token_create(obj: dict[str, Any], name: str) -> None:
+    """Make a service token and print it; it is not shown again."""
+    from shim.tenants.models import ApiToken
+
+    _connect(obj)
+    with db.session():
+        click.echo(ApiToken.issue(name))
+
+
+@main.command()
+@click.pass_obj
+def check(obj: dict[str, Any]) -> None:
+    """Try what the settings name and say what to do about each fault."""
+    from shim.embedded.check import run
+
+    faults = 0
+    for ok, name, hint in run(config.load(**obj)):
+        click.echo(f"{'ok   ' if ok else 'FAULT'} {name}" + ("" if ok else f": {hint}"))
+        faults += not ok
+    if faults:
+        raise CloudPodsError(f"{faults} fault{'s' if faults > 1 else ''}")
+
+
+def _connect(obj: dict[str, Any]) -> None:
+    db.connect(config.load(**obj).database_url, pool_size=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""BACKUP: an archive of a pod, from the request to its outcome."""
+
+from typing import Any
+
+from shim import db
+from shim.cloudpods import change
+from shim.cloudpods.models import CloudPod
+from shim.cloudpods.schemas import BackupPod
+from shim.db import database
+from shim.jobs.models import CloudPodJob
+
+
+def backup(reference: str, request: BackupPod) -> tuple[CloudPodJob, CloudPod]:
+    """Queue a backup of an active pod."""
+    with database.atomic():
+        pod = change.hold(reference, request.tenant_id)
+        change.require_active(pod)
+        return change.enqueue("BACKUP", pod, request), pod
+
+
+def variables(job: CloudPodJob) -> dict[str, Any]:
+    """Return the playbook's extra vars."""
+    return {**change.guard(job, CloudPod.find(str(job.cloud_pod_id))), "mode": job.payload["mode"]}
+
+
+def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
+    """Note when the pod was last backed up, and which archive it is."""
+    pod = change.pod_of(job)
+    pod.change(last_backup_at=db.now())
+    change.record(
+        "BACKUP",
+        "CloudPod backed up",
+        job,
+        action="BACKED_UP",
+        vmid=pod.vmid,
+        archive=result.get("archive"),
+    )
+
+
+def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    """The pod is as it was."""
+    change.record(
+        "ERROR",
+        f"CloudPod not backed up: {failure['msg']}",
+        job,
+        action="BACKUP_FAILED",
+        leftBehind=failure["left_behind"],
+    )
+
+
+def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
+    """A lost backup runs again: the script finds the archive of the same job, if it was finished, and names it."""
+    return None

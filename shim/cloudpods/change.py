@@ -1,0 +1,63 @@
+"""What every change of an existing pod has in common: find it, check whose it is, and that its state allows the change."""
+
+from typing import Any
+
+from shim.cloudpods.models import CloudPod
+from shim.cloudpods.schemas import ChangePod
+from shim.errors import Conflict, NotFound
+from shim.events.models import CloudPodEvent
+from shim.jobs.models import CloudPodJob
+from shim.jobs.submit import submit
+
+
+def hold(reference: str, tenant_id: str) -> CloudPod:
+    """Return the tenant's pod, its row locked. Raises NotFound, also for another tenant's: its existence is not told."""
+    pod = CloudPod.hold(reference)
+    if pod.tenant_id != tenant_id:
+        raise NotFound(f"tenant {tenant_id} has no pod {reference}", code="cloudpod_not_found")
+    return pod
+
+
+def require_active(pod: CloudPod) -> None:
+    """Raise Conflict unless the pod is active."""
+    if pod.status != "active":
+        raise Conflict(
+            f"pod {pod.vmid} is {pod.status}; this needs an active pod",
+            code="cloudpod_not_active",
+            cloudPodStatus=pod.status,
+        )
+
+
+def enqueue(type: str, pod: CloudPod, request: ChangePod) -> CloudPodJob:
+    """Return a new job for the pod, its payload the request with the pod's vmid, as the master spec's section 2.2 has it."""
+    return submit(
+        type,
+        tenant_id=pod.tenant_id,
+        cloud_pod_id=pod.id,
+        node_id=pod.node_id,
+        payload={"vmid": pod.vmid, **request.payload()},
+        requested_by=request.requested_by,
+    )
+
+
+def pod_of(job: CloudPodJob) -> CloudPod:
+    """Return the job's pod, its row locked: an outcome is written next."""
+    return CloudPod.hold(str(job.cloud_pod_id))
+
+
+def guard(job: CloudPodJob, pod: CloudPod) -> dict[str, Any]:
+    """Return the extra vars every changing playbook gets: which container, and whose it must be."""
+    return {"vmid": pod.vmid, "tenant_id": pod.tenant_id, "pod_id": pod.id, "run_id": job.run_id}
+
+
+def record(type: str, message: str, job: CloudPodJob, *, action: str, **data: Any) -> None:
+    """Append an event of the job's pod inside the transaction that is open."""
+    about = {"tenant_id": job.tenant_id, "cloud_pod_id": job.cloud_pod_id, "job_id": job.id}
+    CloudPodEvent.record(type, message, **about, action=action, **data)
+
+
+def is_ours(pod: CloudPod, seen: dict[str, Any]) -> bool:
+    """Return whether what `cloudpod_info` saw is this pod, whole."""
+    owner = seen.get("owner") or {}
+    whole = bool(seen.get("exists")) and bool(seen.get("in_pool")) and not seen.get("unfinished")
+    return whole and owner.get("tenant") == pod.tenant_id and owner.get("pod") == pod.id

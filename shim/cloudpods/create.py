@@ -1,0 +1,144 @@
+"""CREATE: a new pod, from the request to its outcome."""
+
+from typing import Any
+
+from shim.cloudpods import change
+from shim.cloudpods.models import CloudPod
+from shim.cloudpods.schemas import CreatePod
+from shim.config import Settings
+from shim.db import database, lock
+from shim.errors import Conflict, Invalid, NotFound
+from shim.jobs.models import CloudPodJob
+from shim.jobs.submit import submit
+from shim.nodes.models import Allocation, CloudPodNode
+from shim.nodes.placement import Size, place
+from shim.tenants.models import Plan, Tenant
+
+
+def create(request: CreatePod, settings: Settings) -> tuple[CloudPodJob, CloudPod]:
+    """Write pod, allocation, job and event in one transaction; return the job, which is to be announced, and the pod.
+
+    Raises NotFound, Invalid or Conflict; then nothing was written.
+    """
+    with database.atomic():
+        tenant = _tenant(request)
+        region = request.region or settings.region
+        node = place(Size(request.cores, request.memory_mb, request.disk_gb), region=region, name=request.node)
+        _check_ip(request, node)
+        pod = CloudPod.create(
+            tenant=tenant,
+            node=node,
+            vmid=_vmid(request, settings),
+            hostname=request.hostname,
+            ip=request.ip or "",
+            region=region,
+            plan_snapshot=tenant.plan.snapshot(),
+            cores=request.cores,
+            memory_mb=request.memory_mb,
+            swap_mb=request.swap_mb,
+            disk_gb=request.disk_gb,
+        )
+        Allocation.take(node, pod.id, tenant.id, request.cores, request.memory_mb, request.disk_gb)
+        job = submit(
+            "CREATE",
+            tenant_id=tenant.id,
+            cloud_pod_id=pod.id,
+            node_id=node.id,
+            payload={**request.payload(), "vmid": pod.vmid, "region": region, "autoIp": request.ip is None},
+            requested_by=request.requested_by,
+        )
+        return job, CloudPod.find(pod.id)
+
+
+def variables(job: CloudPodJob) -> dict[str, Any]:
+    """Return the playbook's extra vars."""
+    pod = CloudPod.find(str(job.cloud_pod_id))
+    address = {"ip": pod.ip} if job.payload.get("ip") else {"auto_ip": True}
+    return {
+        **change.guard(job, pod),
+        **address,
+        "hostname": pod.hostname,
+        "cores": pod.cores,
+        "memory_mb": pod.memory_mb,
+        "swap_mb": pod.swap_mb,
+        "disk_gb": pod.disk_gb,
+        "storage": pod.storage,
+        "bridge": pod.bridge,
+    }
+
+
+def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
+    """The pod runs: keep its address and make it active, unless its destruction was asked for meanwhile."""
+    pod = change.pod_of(job)
+    status = "active" if pod.status == "provisioning" else pod.status
+    pod.change(status=status, ip=result["ip"], power_state="running", error=None)
+    change.record(
+        "STATE_CHANGE",
+        "CloudPod created",
+        job,
+        action="CREATED",
+        vmid=pod.vmid,
+        ip=pod.ip,
+        status=pod.status,
+    )
+
+
+def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    """The pod is not there: free its share of the node, unless something of it was left behind."""
+    pod = change.pod_of(job)
+    status = "failed" if pod.status == "provisioning" else pod.status
+    pod.change(status=status, error=failure["msg"])
+    if failure["left_behind"] == "nothing":
+        Allocation.release(pod.id)
+    change.record(
+        "ERROR",
+        f"CloudPod not created: {failure['msg']}",
+        job,
+        action="CREATE_FAILED",
+        vmid=pod.vmid,
+        leftBehind=failure["left_behind"],
+    )
+
+
+def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
+    """A lost create is done when the pod stands there, whole, ours and running."""
+    if change.is_ours(CloudPod.find(str(job.cloud_pod_id)), seen) and seen.get("status") == "running":
+        return {"vmid": seen["vmid"], "ip": seen["ip"], "cloudpod": seen, "changed": True}
+    return None
+
+
+def _tenant(request: CreatePod) -> Tenant:
+    tenant = Tenant.get_or_none(Tenant.id == request.tenant_id)
+    if tenant is None:
+        rule = f"there is no tenant {request.tenant_id!r}"
+        raise NotFound(f"tenantId: {rule}", code="tenant_not_found", fields=[{"field": "tenantId", "rule": rule}])
+    if request.plan_id is not None and not Plan.select().where(Plan.id == request.plan_id).exists():
+        raise Invalid.field("planId", f"there is no plan {request.plan_id!r}", code="unknown_plan")
+    return tenant
+
+
+def _check_ip(request: CreatePod, node: CloudPodNode) -> None:
+    if request.ip is None:
+        return
+    refusal = node.address_pool.refusal(request.ip) if node.address_pool else None
+    if refusal:
+        raise Invalid.field("ip", refusal, code="ip_not_allowed")
+    if CloudPod.live_ip(request.ip):
+        rule = f"{request.ip} belongs to another pod"
+        raise Conflict(f"ip: {rule}", code="ip_taken", fields=[{"field": "ip", "rule": rule}])
+
+
+def _vmid(request: CreatePod, settings: Settings) -> int:
+    # Both the look and the choice below need to be alone until the row is written.
+    lock("vmid")
+    if request.vmid is None:
+        vmid = CloudPod.next_vmid(settings.vmid_auto_first, settings.vmid_last)
+        if vmid is None:
+            raise Conflict("all vmids of the range are used", code="no_vmid_left")
+        return vmid
+    if not settings.vmid_first <= request.vmid <= settings.vmid_last:
+        raise Invalid.field("vmid", f"must be from {settings.vmid_first} to {settings.vmid_last}; others are the site's own")
+    if CloudPod.live_vmid(request.vmid):
+        rule = f"{request.vmid} belongs to a live pod"
+        raise Conflict(f"vmid: {rule}", code="vmid_taken", fields=[{"field": "vmid", "rule": rule}])
+    return request.vmid

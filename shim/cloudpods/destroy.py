@@ -1,0 +1,67 @@
+"""DESTROY: a pod's end, from the request to its outcome."""
+
+from typing import Any
+
+from shim import db
+from shim.cloudpods import change
+from shim.cloudpods.models import CloudPod
+from shim.cloudpods.schemas import DestroyPod
+from shim.db import database
+from shim.errors import Conflict
+from shim.jobs.models import CloudPodJob
+from shim.nodes.models import Allocation
+
+
+def destroy(reference: str, request: DestroyPod) -> tuple[CloudPodJob, CloudPod]:
+    """Mark the pod as deleting and queue the job. A failed destroy may be asked for again, a pending one not."""
+    with database.atomic():
+        pod = change.hold(reference, request.tenant_id)
+        if pod.status == "deleted":
+            raise Conflict(f"pod {pod.vmid} is already deleted", code="cloudpod_deleted")
+        pending = CloudPodJob.pending(pod.id, "DESTROY")
+        if pending is not None:
+            raise Conflict(
+                f"pod {pod.vmid} is already being destroyed by job {pending.id}", code="job_pending", jobId=pending.id
+            )
+        pod.change(status="deleting", error=None)
+        return change.enqueue("DESTROY", pod, request), pod
+
+
+def variables(job: CloudPodJob) -> dict[str, Any]:
+    """Return the playbook's extra vars."""
+    return change.guard(job, CloudPod.find(str(job.cloud_pod_id)))
+
+
+def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
+    """Nothing of the pod is left: free its vmid, address and share of the node."""
+    pod = change.pod_of(job)
+    pod.change(status="deleted", power_state="stopped", error=None, deleted_at=db.now())
+    Allocation.release(pod.id)
+    change.record(
+        "STATE_CHANGE",
+        "CloudPod destroyed",
+        job,
+        action="DESTROYED",
+        vmid=pod.vmid,
+        ip=pod.ip,
+        changed=result.get("changed"),
+    )
+
+
+def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    """The pod stays `deleting` and says why; its vmid and address stay taken."""
+    pod = change.pod_of(job)
+    pod.change(error=failure["msg"])
+    change.record(
+        "ERROR",
+        f"CloudPod not destroyed: {failure['msg']}",
+        job,
+        action="DESTROY_FAILED",
+        vmid=pod.vmid,
+        leftBehind=failure["left_behind"],
+    )
+
+
+def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
+    """A lost destroy may have ended between the container and its address; running it again finishes both."""
+    return None

@@ -1,0 +1,63 @@
+"""A tenant's pods, filtered and paged by keyset."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import peewee
+
+from shim.cloudpods.models import CloudPod
+from shim.errors import Invalid, NotFound
+from shim.nodes.models import CloudPodNode
+from shim.tenants.models import Tenant
+from shim.web import paging
+
+STATUSES = ("provisioning", "active", "failed", "deleting", "deleted")
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which of a tenant's pods; None means any (of `status`: any but deleted)."""
+
+    status: str | None
+    region: str | None
+    node: str | None
+    hostname: str | None
+
+
+def list_pods(tenant_id: str, filters: Filters, page: paging.Page) -> tuple[list[CloudPod], str | None]:
+    """Return a page of the tenant's pods, newest first, and the cursor of the next. Raises NotFound for no such tenant."""
+    if "\x00" in tenant_id or not Tenant.select().where(Tenant.id == tenant_id).exists():
+        raise NotFound(f"there is no tenant {tenant_id!r}", code="tenant_not_found")
+    query = (
+        CloudPod.select(CloudPod, CloudPodNode)
+        .join(CloudPodNode)
+        .where(CloudPod.tenant == tenant_id)
+        .order_by(CloudPod.created_at.desc(), CloudPod.id.desc())
+        .limit(page.limit + 1)
+    )
+    for condition in _conditions(filters):
+        query = query.where(condition)
+    if page.after is not None:
+        query = query.where(peewee.Tuple(CloudPod.created_at, CloudPod.id) < peewee.Tuple(*_key(page.after)))
+    found = list(query)
+    shown = found[: page.limit]
+    more = len(found) > page.limit
+    return shown, paging.encode(shown[-1].created_at.isoformat(), shown[-1].id) if more else None
+
+
+def _conditions(filters: Filters) -> list[peewee.Expression]:
+    conditions = [CloudPod.status == filters.status if filters.status else CloudPod.status != "deleted"]
+    if filters.region is not None:
+        conditions.append(CloudPod.region == filters.region)
+    if filters.node is not None:
+        conditions.append(CloudPodNode.name == filters.node)
+    if filters.hostname is not None:
+        conditions.append(CloudPod.hostname == filters.hostname)
+    return conditions
+
+
+def _key(after: list[str]) -> tuple[datetime, str]:
+    try:
+        return datetime.fromisoformat(after[0]), after[1]
+    except ValueError:
+        raise Invalid.field("cursor", "not a cursor of this list; take it from `next` of the page before") from None

@@ -1,0 +1,131 @@
+"""The table of pods (the master spec's section 1.2) and its queries."""
+
+from typing import Any
+
+import peewee
+from playhouse.postgres_ext import BinaryJSONField
+
+from shim import db
+from shim.db import Model, new_id
+from shim.errors import NotFound
+from shim.nodes.models import CloudPodNode
+from shim.tenants.models import Tenant
+
+GONE = ("deleted", "failed")
+
+
+class CloudPod(Model):
+    """A tenant's LXC container."""
+
+    id = peewee.TextField(primary_key=True, default=new_id)
+    tenant_id: str
+    tenant = peewee.ForeignKeyField(Tenant, column_name="tenant_id")
+    node_id: str
+    node = peewee.ForeignKeyField(CloudPodNode, column_name="node_id")
+    vmid = peewee.IntegerField()
+    hostname = peewee.TextField()
+    ip = peewee.TextField(default="")
+    region = peewee.TextField(default="migra-us-east-1")
+    status = peewee.TextField(default="provisioning")
+    power_state = peewee.TextField(default="unknown")
+    error = peewee.TextField(null=True)
+    plan_snapshot = BinaryJSONField(null=True, index=False)
+    cores = peewee.IntegerField()
+    memory_mb = peewee.IntegerField()
+    swap_mb = peewee.IntegerField(default=0)
+    disk_gb = peewee.IntegerField(default=8)
+    storage = peewee.TextField(default="clients-main")
+    bridge = peewee.TextField(default="vmbr0")
+    created_at = peewee.DateTimeField()
+    updated_at = peewee.DateTimeField()
+    deleted_at = peewee.DateTimeField(null=True)
+    last_backup_at = peewee.DateTimeField(null=True)
+    last_health_status = peewee.TextField(null=True)
+    last_health_checked = peewee.DateTimeField(null=True)
+    last_health = BinaryJSONField(null=True, index=False)
+    blueprint_id = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "cloud_pods"
+
+    @classmethod
+    def find(cls, reference: str) -> "CloudPod":
+        """Return the pod with this vmid (digits: the live one, else the last that had it) or id. Raises NotFound."""
+        return cls._one(cls._matching(reference), reference)
+
+    @classmethod
+    def hold(cls, reference: str) -> "CloudPod":
+        """Return the pod as `find` does, its row locked to the end of the transaction."""
+        return cls._one(cls._matching(cls.find(reference).id).for_update(of=(cls,)), reference)
+
+    @classmethod
+    def _matching(cls, reference: str) -> Any:
+        query = cls.select(cls, CloudPodNode).join(CloudPodNode)
+        if not reference.isascii() or not reference.isdigit():
+            return query.where(cls.id == reference.replace("\x00", ""))
+        # Ten digits and more are no vmid, and would be out of the column's range.
+        vmid = int(reference) if len(reference) < 10 else 0
+        return query.where(cls.vmid == vmid).order_by(cls.status.in_(GONE), cls.created_at.desc()).limit(1)
+
+    @staticmethod
+    def _one(query: Any, reference: str) -> "CloudPod":
+        pod = query.first()
+        if pod is None:
+            kind = "vmid" if reference.isdigit() else "id"
+            raise NotFound(f"there is no pod with {kind} {reference}", code="cloudpod_not_found")
+        return pod  # type: ignore[no-any-return]
+
+    @classmethod
+    def live_vmid(cls, vmid: int) -> bool:
+        """Return whether a live pod has this vmid."""
+        return bool(cls.select().where(cls.vmid == vmid, cls.status.not_in(GONE)).exists())
+
+    @classmethod
+    def live_ip(cls, ip: str) -> bool:
+        """Return whether a live pod has this address."""
+        return bool(cls.select().where(cls.ip == ip, cls.status.not_in(GONE)).exists())
+
+    @classmethod
+    def next_vmid(cls, first: int, last: int) -> int | None:
+        """Return the vmid after the highest that any pod ever had in this range, None when they are used up.
+
+        One that was used is not given out again: vzdump names archives by vmid, and they may outlive the pod.
+        """
+        highest = cls.select(peewee.fn.max(cls.vmid)).where(cls.vmid.between(first, last)).scalar()
+        candidate = first if highest is None else highest + 1
+        return candidate if candidate <= last else None
+
+    def change(self, **columns: Any) -> None:
+        """Write these columns."""
+        CloudPod.update(updated_at=db.now(), **columns).where(CloudPod.id == self.id).execute()
+        for name, value in columns.items():
+            setattr(self, name, value)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the pod as clients see it: the master spec's names."""
+        return {
+            "id": self.id,
+            "tenantId": self.tenant_id,
+            "vmid": self.vmid,
+            "hostname": self.hostname,
+            "ip": self.ip,
+            "region": self.region,
+            "node": self.node.name,
+            "status": self.status,
+            "powerState": self.power_state,
+            "error": self.error,
+            "planSnapshot": self.plan_snapshot,
+            "cores": self.cores,
+            "memoryMb": self.memory_mb,
+            "swapMb": self.swap_mb,
+            "diskGb": self.disk_gb,
+            "storage": self.storage,
+            "bridge": self.bridge,
+            "createdAt": db.iso(self.created_at),
+            "updatedAt": db.iso(self.updated_at),
+            "deletedAt": db.iso(self.deleted_at),
+            "lastBackupAt": db.iso(self.last_backup_at),
+            "lastHealthStatus": self.last_health_status,
+            "lastHealthChecked": db.iso(self.last_health_checked),
+            "blueprintId": self.blueprint_id,
+        }

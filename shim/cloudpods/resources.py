@@ -1,0 +1,120 @@
+"""Pods over HTTP: the master spec's section 5, and the panel's `actions`."""
+
+from typing import Any
+
+import falcon
+
+from shim.cloudpods import backup, create, destroy, health, scale
+from shim.cloudpods.listing import STATUSES, Filters, list_pods
+from shim.cloudpods.models import CloudPod
+from shim.cloudpods.schemas import BackupPod, ChangePod, CreatePod, DestroyPod, ScalePod
+from shim.config import Settings
+from shim.errors import Invalid
+from shim.jobs.models import CloudPodJob
+from shim.jobs.queue import Wakeups
+from shim.web import body, paging
+
+CHANGES: dict[str, tuple[type[ChangePod], Any]] = {
+    "destroy": (DestroyPod, destroy.destroy),
+    "backup": (BackupPod, backup.backup),
+    "scale": (ScalePod, scale.scale),
+}
+
+
+class CloudPods:
+    """`POST /internal/cloudpods`."""
+
+    def __init__(self, settings: Settings, wakeups: Wakeups) -> None:
+        self._settings = settings
+        self._wakeups = wakeups
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Take the order for a new pod."""
+        paging.known_only(request)
+        job, pod = create.create(body.read(request, CreatePod), self._settings)
+        _accept(request, response, self._wakeups, job, pod)
+
+
+class OnePod:
+    """`GET /internal/cloudpods/{vmid or id}`."""
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
+        """Answer with the pod: what the database knows, with its last health and backup."""
+        paging.known_only(request)
+        response.media = CloudPod.find(reference).as_json()
+
+
+class Change:
+    """`POST /internal/cloudpods/{vmid or id}/destroy`, `/backup`, `/scale`."""
+
+    def __init__(self, verb: str, wakeups: Wakeups) -> None:
+        self._model, self._change = CHANGES[verb]
+        self._wakeups = wakeups
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
+        """Take the order."""
+        paging.known_only(request)
+        job, pod = self._change(reference, body.read(request, self._model))
+        _accept(request, response, self._wakeups, job, pod)
+
+
+class Actions:
+    """`POST /api/cloudpods/{vmid or id}/actions`: `{"action": "backup", …}` with the fields of that change."""
+
+    def __init__(self, wakeups: Wakeups) -> None:
+        self._wakeups = wakeups
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
+        """Take the order. Without `tenantId` it is the pod's own: the panel addresses the pod, not the tenant, here."""
+        paging.known_only(request)
+        document = body.read_json(request)
+        action = document.pop("action", None)
+        if not isinstance(action, str) or action not in CHANGES:
+            raise Invalid.field("action", "must be one of: " + ", ".join(CHANGES))
+        document.setdefault("tenantId", CloudPod.find(reference).tenant_id)
+        model, change = CHANGES[action]
+        job, pod = change(reference, body.parse(model, document))
+        _accept(request, response, self._wakeups, job, pod)
+
+
+class Health:
+    """`GET /internal/cloudpods/{vmid or id}/health`."""
+
+    def __init__(self, wakeups: Wakeups) -> None:
+        self._wakeups = wakeups
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
+        """Answer with the latest stored health; `?refresh=1` also queues a check and names its job."""
+        paging.known_only(request, "refresh")
+        answer = health.as_json(CloudPod.find(reference))
+        if request.get_param_as_bool("refresh"):
+            job, _ = health.check(reference)
+            self._wakeups.announce([(job.id, job.type)])
+            answer["job"] = job.as_json()
+        response.media = answer
+
+
+class TenantPods:
+    """`GET /internal/tenants/{id}/cloudpods`."""
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, tenant_id: str) -> None:
+        """Answer with a page of the tenant's pods, newest first; deleted ones only when asked for by status."""
+        paging.known_only(request, "status", "region", "node", "hostname", "limit", "cursor")
+        pods, cursor = list_pods(tenant_id, _filters(request), paging.read(request, keys=2))
+        response.media = {"items": [pod.as_json() for pod in pods], "next": cursor}
+
+
+def _filters(request: falcon.Request) -> Filters:
+    status = request.get_param("status")
+    if status is not None and status not in STATUSES:
+        raise Invalid.field("status", "must be one of: " + ", ".join(STATUSES))
+    return Filters(status, request.get_param("region"), request.get_param("node"), request.get_param("hostname"))
+
+
+def _accept(request: falcon.Request, response: falcon.Response, wakeups: Wakeups, job: CloudPodJob, pod: CloudPod) -> None:
+    """Wake a worker, the transaction being committed, and answer 202 with the job, the pod and where to follow."""
+    wakeups.announce([(job.id, job.type)])
+    prefix = "/" + request.path.split("/", 2)[1]
+    response.status = falcon.HTTP_202
+    response.location = f"{prefix}/jobs/{job.id}"
+    response.media = {"job": job.as_json(), "cloudPod": pod.as_json()}

@@ -1,0 +1,114 @@
+"""What clients may ask of pods: the master spec's payloads, checked, frozen, camelCase outside and snake_case inside.
+
+The patterns are the node scripts' own (docs/node-contract.md), so that what passes here is not refused there.
+"""
+
+import ipaddress
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOSTNAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+
+
+def _hostname(value: str) -> str:
+    if len(value) > 253 or not _HOSTNAME.fullmatch(value):
+        raise ValueError(
+            "must be a DNS name: labels of at most 63 letters, digits and inner hyphens, joined by dots, 253 characters at most"
+        )
+    return value
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("must be 1 to 64 letters, digits, or . _ : - and begin with a letter or digit")
+    return value
+
+
+def _ipv4(value: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(value))
+    except ValueError:
+        raise ValueError("must be an IPv4 address such as 10.1.10.91") from None
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Hostname = Annotated[str, AfterValidator(_hostname)]
+IPv4 = Annotated[str, AfterValidator(_ipv4)]
+Vmid = Annotated[int, Field(ge=100, le=999_999_999)]
+Cores = Annotated[int, Field(ge=1, le=128)]
+MemoryMb = Annotated[int, Field(ge=16, le=1_048_576)]
+SwapMb = Annotated[int, Field(ge=0, le=1_048_576)]
+DiskGb = Annotated[int, Field(ge=1, le=16_384)]
+Reason = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
+
+
+class Request(BaseModel):
+    """The parent of every request: strict types, no unknown field."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", alias_generator=to_camel)
+
+    def payload(self) -> dict[str, Any]:
+        """Return the request as the job keeps it: the client's names, without what it left out."""
+        return self.model_dump(by_alias=True, exclude_none=True)
+
+
+class CreatePod(Request):
+    """`POST /internal/cloudpods`. Neither `ip` nor `autoIp` means autoIp; without `vmid` one is picked."""
+
+    tenant_id: Name
+    hostname: Hostname
+    cores: Cores
+    memory_mb: MemoryMb
+    swap_mb: SwapMb = 512
+    disk_gb: DiskGb = 8
+    vmid: Vmid | None = None
+    ip: IPv4 | None = None
+    auto_ip: bool | None = None
+    plan_id: Name | None = None
+    region: Name | None = None
+    node: Name | None = None
+    requested_by: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_way_to_an_address(self) -> "CreatePod":
+        if self.ip is not None and self.auto_ip:
+            raise ValueError("ip and autoIp exclude each other: send one of them")
+        if self.ip is None and self.auto_ip is False:
+            raise ValueError("ip is needed when autoIp is false")
+        return self
+
+
+class ChangePod(Request):
+    """What every change of a pod carries: whose it must be, and who asks."""
+
+    tenant_id: Name
+    reason: Reason | None = None
+    requested_by: Name | None = None
+
+
+class DestroyPod(ChangePod):
+    """`POST /internal/cloudpods/{vmid}/destroy`."""
+
+
+class BackupPod(ChangePod):
+    """`POST /internal/cloudpods/{vmid}/backup`."""
+
+    mode: Literal["snapshot", "suspend", "stop"] = "snapshot"
+
+
+class ScalePod(ChangePod):
+    """`POST /internal/cloudpods/{vmid}/scale`; `cores` and `memoryMb` are taken for `newCores` and `newMemoryMb`."""
+
+    new_cores: Cores = Field(validation_alias=AliasChoices("newCores", "cores"))
+    new_memory_mb: MemoryMb = Field(validation_alias=AliasChoices("newMemoryMb", "memoryMb"))
+
+
+class CheckHealth(ChangePod):
+    """A health check asked for by a person or a panel."""
+
+    triggered_by: Literal["schedule", "manual", "focalpilot"] = "manual"

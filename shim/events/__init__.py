@@ -1,0 +1,1 @@
+"""The audit: what happened to whom, append-only."""

@@ -1,0 +1,103 @@
+"""Every kind of job: its queue, playbook, limits, and the module that knows what it means.
+
+The module is named by a string because it stands above this package (the pods' own folder); a test resolves each. It offers
+the functions of `Handler`.
+"""
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from shim.jobs.models import CloudPodJob
+
+
+class Handler(Protocol):
+    """What the module of an action offers. `succeed` and `fail` run inside the transaction that ends the job."""
+
+    def variables(self, job: CloudPodJob) -> dict[str, Any]:
+        """Return the playbook's extra vars for this job."""
+
+    def succeed(self, job: CloudPodJob, result: dict[str, Any]) -> None:
+        """Write what the playbook's `result` means for the pod, and the event."""
+
+    def fail(self, job: CloudPodJob, failure: dict[str, Any]) -> None:
+        """Write what a final failure means for the pod, and the event."""
+
+    def settle(self, job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
+        """Given what `cloudpod_info` says of the pod after a run was lost, return the result if its work is done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Action:
+    """One kind of job. Lower `priority` runs first; `timeout_s` bounds one run; `tries` bounds the runs."""
+
+    type: str
+    queue: str
+    playbook: str
+    handler_module: str
+    priority: int
+    timeout_s: int
+    tries: int = 3
+    changes_pod: bool = True
+
+    @property
+    def handler(self) -> Handler:
+        """Return the module that knows what this action means."""
+        return cast(Handler, importlib.import_module(self.handler_module))
+
+
+ACTIONS: dict[str, Action] = {
+    action.type: action
+    for action in (
+        Action(
+            type="DESTROY",
+            queue="cloudpods:destroy",
+            playbook="cloudpod_destroy.yml",
+            handler_module="shim.cloudpods.destroy",
+            priority=10,
+            timeout_s=300,
+            tries=5,
+        ),
+        Action(
+            type="CREATE",
+            queue="cloudpods:create",
+            playbook="cloudpod_create.yml",
+            handler_module="shim.cloudpods.create",
+            priority=20,
+            timeout_s=900,
+            tries=5,
+        ),
+        Action(
+            type="SCALE",
+            queue="cloudpods:scale",
+            playbook="cloudpod_scale.yml",
+            handler_module="shim.cloudpods.scale",
+            priority=30,
+            timeout_s=120,
+        ),
+        Action(
+            type="BACKUP",
+            queue="cloudpods:backup",
+            playbook="cloudpod_backup.yml",
+            handler_module="shim.cloudpods.backup",
+            priority=40,
+            timeout_s=6 * 3600,
+        ),
+        Action(
+            type="HEALTH_CHECK",
+            queue="cloudpods:health",
+            playbook="cloudpod_health.yml",
+            handler_module="shim.cloudpods.health",
+            priority=50,
+            timeout_s=120,
+            changes_pod=False,
+        ),
+    )
+}
+
+QUEUES: tuple[str, ...] = tuple(action.queue for action in ACTIONS.values())
+
+
+def types_of(queues: tuple[str, ...]) -> list[str]:
+    """Return the job types that these queues carry."""
+    return [action.type for action in ACTIONS.values() if action.queue in queues]

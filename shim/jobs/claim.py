@@ -1,0 +1,47 @@
+"""Taking a job and holding it: one UPDATE that chooses, one that renews."""
+
+from shim import db
+from shim.db import database
+from shim.jobs.models import CloudPodJob
+
+# May run now: due; no earlier unfinished change of the same pod (which also means one change at a time, in the order asked);
+# its node below its cap. A lost run's job is re-run by whoever claims it.
+_CLAIM = """
+UPDATE cloud_pod_jobs SET status = 'running', attempt = attempt + 1, worker = %(worker)s,
+       lease_until = now() + make_interval(secs => %(lease_s)s), started_at = coalesce(started_at, now())
+WHERE id = (
+    SELECT j.id FROM cloud_pod_jobs j
+    WHERE j.status = 'queued' AND j.run_after <= now() AND j.type = ANY(%(types)s)
+      AND NOT (j.changes_pod AND EXISTS (
+          SELECT 1 FROM cloud_pod_jobs e WHERE e.cloud_pod_id = j.cloud_pod_id AND e.changes_pod
+          AND e.status IN ('queued', 'running') AND (e.created_at, e.id) < (j.created_at, j.id)))
+      AND (SELECT count(*) FROM cloud_pod_jobs r WHERE r.status = 'running' AND r.node_id = j.node_id)
+          < (SELECT n.max_running_jobs FROM cloud_pod_nodes n WHERE n.id = j.node_id)
+    ORDER BY j.priority, j.created_at, j.id LIMIT 1 FOR UPDATE SKIP LOCKED
+) RETURNING id
+"""
+
+
+def claim(types: list[str], *, worker: str, lease_s: float) -> CloudPodJob | None:
+    """Return the best job of these types that may run now, marked as this worker's; None when there is none."""
+    with database.atomic():
+        # Claims one after the other: two at once would each count a node's running jobs without the other's.
+        db.lock("claim")
+        found = list(database.execute_sql(_CLAIM, {"types": types, "worker": worker, "lease_s": lease_s}).fetchall())
+        return CloudPodJob.find(found[0][0]) if found else None
+
+
+def renew(job: CloudPodJob, *, lease_s: float) -> bool:
+    """Hold the job longer. False when it is no longer this attempt's: the run must end and write nothing."""
+    return bool(
+        db.rows(
+            "UPDATE cloud_pod_jobs SET lease_until = now() + make_interval(secs => %s)"
+            " WHERE id = %s AND attempt = %s AND status = 'running' RETURNING id",
+            (lease_s, job.id, job.attempt),
+        )
+    )
+
+
+def expire(worker: str) -> None:
+    """Give up the leases of a worker whose run died under it, so that the scheduler settles them at once."""
+    database.execute_sql("UPDATE cloud_pod_jobs SET lease_until = now() WHERE worker = %s AND status = 'running'", (worker,))

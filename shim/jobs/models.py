@@ -1,0 +1,90 @@
+"""The table of jobs (the master spec's section 1.2) and its reads. Its writes are in `submit`, `claim` and `state`."""
+
+from typing import Any
+
+import peewee
+from playhouse.postgres_ext import BinaryJSONField
+
+from shim import db
+from shim.db import Model, new_id
+from shim.errors import NotFound
+from shim.nodes.models import CloudPodNode
+
+
+class CloudPodJob(Model):
+    """Something to be done to a node. Points at its pod by plain id; the constraint stands in the migration."""
+
+    id = peewee.TextField(primary_key=True, default=new_id)
+    cloud_pod_id = peewee.TextField(null=True)
+    tenant_id = peewee.TextField(null=True)
+    node_id: str | None
+    node = peewee.ForeignKeyField(CloudPodNode, column_name="node_id", null=True)
+    type = peewee.TextField()
+    status = peewee.TextField(default="queued")
+    payload = BinaryJSONField(default=dict, index=False)
+    result = BinaryJSONField(null=True, index=False)
+    error = peewee.TextField(null=True)
+    failure = BinaryJSONField(null=True, index=False)
+    requested_by = peewee.TextField(null=True)
+    priority = peewee.IntegerField(default=100)
+    changes_pod = peewee.BooleanField(default=True)
+    attempt = peewee.IntegerField(default=0)
+    tries = peewee.IntegerField(default=0)
+    max_tries = peewee.IntegerField(default=3)
+    lost = peewee.BooleanField(default=False)
+    worker = peewee.TextField(null=True)
+    run_after = peewee.DateTimeField(null=True)
+    woken_at = peewee.DateTimeField(null=True)
+    lease_until = peewee.DateTimeField(null=True)
+    created_at = peewee.DateTimeField()
+    started_at = peewee.DateTimeField(null=True)
+    finished_at = peewee.DateTimeField(null=True)
+
+    class Meta:
+        table_name = "cloud_pod_jobs"
+
+    @property
+    def run_id(self) -> str:
+        """Return the name of this attempt: the part before the dot keys what must not happen twice."""
+        return f"{self.id}.{self.attempt}"
+
+    @property
+    def node_name(self) -> str:
+        """Return the inventory name of the node the job runs on."""
+        if self.node is None:
+            raise NotFound(f"job {self.id} has no node")
+        return self.node.name
+
+    @classmethod
+    def find(cls, job_id: str) -> "CloudPodJob":
+        """Return the job. Raises NotFound."""
+        job = cls.get_or_none(cls.id == job_id) if "\x00" not in job_id else None
+        if job is None:
+            raise NotFound(f"there is no job {job_id!r}", code="job_not_found")
+        return job
+
+    @classmethod
+    def pending(cls, cloud_pod_id: str, type: str) -> "CloudPodJob | None":
+        """Return a pod's unfinished job of this type, if there is one."""
+        of_pod = (cls.cloud_pod_id == cloud_pod_id) & (cls.type == type)
+        return cls.get_or_none(of_pod & cls.status.in_(("queued", "running")))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the job as clients see it."""
+        return {
+            "id": self.id,
+            "cloudPodId": self.cloud_pod_id,
+            "tenantId": self.tenant_id,
+            "nodeId": self.node_id,
+            "type": self.type,
+            "status": self.status,
+            "payload": self.payload,
+            "result": self.result,
+            "error": self.error,
+            "failure": self.failure,
+            "requestedBy": self.requested_by,
+            "tries": self.tries,
+            "createdAt": db.iso(self.created_at),
+            "startedAt": db.iso(self.started_at),
+            "finishedAt": db.iso(self.finished_at),
+        }

@@ -1,0 +1,56 @@
+"""Wake-ups over Redis: a job's id on the queue of its type. Losing one loses nothing; the scheduler announces again."""
+
+import logging
+from collections.abc import Iterable
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from rq import Queue
+
+from shim.jobs.catalog import ACTIONS
+
+log = logging.getLogger(__name__)
+
+# What a worker runs when it is woken; named by string because workers stand above.
+WAKE = "shim.worker.run.wake"
+
+
+class Wakeups:
+    """Says on Redis that there is work. Never raises: the job's row is already safe when it is called."""
+
+    def __init__(self, redis_url: str) -> None:
+        # A request must not hang on a dead Redis: one quick try, the scheduler will announce again.
+        self._redis = redis.Redis.from_url(
+            redis_url, socket_connect_timeout=1, socket_timeout=2, retry=Retry(NoBackoff(), 0), health_check_interval=0
+        )
+        self._queues = {a.type: Queue(a.queue, connection=self._redis) for a in ACTIONS.values()}
+
+    def announce(self, jobs: Iterable[tuple[str, str]]) -> bool:
+        """Wake a worker for each (id, type). False when Redis could not be told."""
+        try:
+            for job_id, type in jobs:
+                self._queues[type].enqueue_call(
+                    WAKE,
+                    args=(job_id,),
+                    description=job_id,
+                    # RQ's own limit stands above ours, which ends the run properly.
+                    timeout=ACTIONS[type].timeout_s + 300,
+                    result_ttl=0,
+                    failure_ttl=60,
+                )
+        except redis.RedisError as error:
+            log.warning("cannot wake a worker, the scheduler will: %s", error)
+            return False
+        return True
+
+    def waiting(self, type: str) -> int:
+        """Return how many wake-ups of this type nobody has taken yet. Raises redis.RedisError."""
+        return int(self._queues[type].count)
+
+    def answers(self) -> bool:
+        """Return whether Redis answers."""
+        try:
+            return bool(self._redis.ping())
+        except redis.RedisError:
+            return False

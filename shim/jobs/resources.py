@@ -1,0 +1,39 @@
+"""Jobs over HTTP."""
+
+from typing import Any
+
+import falcon
+
+from shim.events.models import CloudPodEvent
+from shim.jobs.models import CloudPodJob
+from shim.web import paging
+
+
+class Job:
+    """`GET /internal/jobs/{id}`."""
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, job_id: str) -> None:
+        """Answer with the job."""
+        paging.known_only(request)
+        response.media = CloudPodJob.find(job_id).as_json()
+
+
+class JobEvents:
+    """`GET /internal/jobs/{id}/events`, oldest first."""
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, job_id: str) -> None:
+        """Answer with a page of the job's events; `next` is the cursor of the following page, null at the present end."""
+        paging.known_only(request, "limit", "cursor")
+        page = paging.read(request, keys=1)
+        job = CloudPodJob.find(job_id)
+        found = CloudPodEvent.of_job(job.id, _seq(page), page.limit + 1)
+        shown = found[: page.limit]
+        more = len(found) > page.limit
+        response.media = {"items": [e.as_json() for e in shown], "next": paging.encode(shown[-1].seq) if more else None}
+
+
+def _seq(page: paging.Page) -> Any:
+    if page.after is None:
+        return 0
+    text = page.after[0]
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0

@@ -1,0 +1,116 @@
+"""A job's way: queued → running → success | failed, running → queued to run again. Every write is fenced by the attempt.
+
+| from | to | when | function |
+|---|---|---|---|
+| running | success | the playbook's result is in | `succeed` |
+| running | failed | a failure that no further run will mend | `fail` |
+| running | queued | a failure worth another run; or the pod is still busy | `run_again`, `hand_back` |
+| running | queued, lost | the lease ran out | `collect_lost` |
+"""
+
+import random
+from typing import Any
+
+from shim import db
+from shim.errors import CloudPodsError
+from shim.jobs.models import CloudPodJob
+
+BACKOFF_MAX_S = 60.0
+
+
+class LostLease(CloudPodsError):
+    """The job is no longer this attempt's; nothing may be written in its name."""
+
+    code = "lost_lease"
+
+
+def begin(job: CloudPodJob) -> None:
+    """Count a run of the action's playbook."""
+    _write(job, "tries = tries + 1", ())
+    job.tries += 1
+
+
+def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
+    """End the job well. Call in one transaction with what the result means."""
+    _end(job, "success", result=result)
+
+
+def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    """End the job badly; `failure` has msg, retryable, left_behind."""
+    _end(job, "failed", failure=failure)
+
+
+def run_again(job: CloudPodJob, failure: dict[str, Any]) -> float:
+    """Put the job back for another run after a growing pause; return the pause in seconds."""
+    pause_s = min(BACKOFF_MAX_S, 2.0 ** max(job.tries, 1)) * random.uniform(0.75, 1.25)
+    _requeue(job, pause_s, failure)
+    return pause_s
+
+
+def hand_back(job: CloudPodJob, *, after_s: float) -> None:
+    """Put the job back as it is: it could not be begun."""
+    _requeue(job, after_s, None)
+
+
+def collect_lost() -> list[tuple[str, str]]:
+    """Put jobs whose lease ran out back, marked as lost; return (id, type) of each."""
+    return [
+        (row[0], row[1])
+        for row in db.rows(
+            "UPDATE cloud_pod_jobs SET status = 'queued', lost = true, lease_until = NULL, run_after = now(), woken_at = NULL"
+            " WHERE status = 'running' AND lease_until < now() RETURNING id, type"
+        )
+    ]
+
+
+def to_announce(types: list[str], limit: int, after_s: float) -> list[tuple[str, str]]:
+    """Return (id, type) of due jobs of these types that nobody was woken for lately, and note that they are announced now."""
+    return [
+        (row[0], row[1])
+        for row in db.rows(
+            "UPDATE cloud_pod_jobs SET woken_at = now() WHERE id IN ("
+            " SELECT id FROM cloud_pod_jobs WHERE status = 'queued' AND run_after <= now() AND type = ANY(%s)"
+            " AND (woken_at IS NULL OR woken_at < now() - make_interval(secs => %s))"
+            " ORDER BY priority, created_at, id LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING id, type",
+            (types, after_s, limit),
+        )
+    ]
+
+
+def _end(job: CloudPodJob, status: str, *, result: dict[str, Any] | None = None, failure: dict[str, Any] | None = None) -> None:
+    # On success the traces of earlier tries go: `error` is why a job failed, not how often it stumbled.
+    columns = CloudPodJob.update(
+        status=status,
+        result=result,
+        failure=failure,
+        error=failure["msg"] if failure else None,
+        lease_until=None,
+        lost=False,
+        finished_at=db.now(),
+    ).where(_fence(job))
+    if columns.execute() != 1:
+        raise LostLease(f"job {job.id} is no longer attempt {job.attempt}'s")
+    job.status = status
+
+
+def _requeue(job: CloudPodJob, after_s: float, failure: dict[str, Any] | None) -> None:
+    keep = {"failure": failure, "error": failure["msg"]} if failure else {}
+    lost = bool(failure is None and job.lost)
+    columns = CloudPodJob.update(
+        status="queued", lease_until=None, lost=lost, run_after=db.now(plus_s=after_s), woken_at=None, **keep
+    ).where(_fence(job))
+    if columns.execute() != 1:
+        raise LostLease(f"job {job.id} is no longer attempt {job.attempt}'s")
+    job.status = "queued"
+
+
+def _write(job: CloudPodJob, assignment: str, values: tuple[Any, ...]) -> None:
+    if not db.rows(
+        f"UPDATE cloud_pod_jobs SET {assignment} WHERE id = %s AND attempt = %s AND status = 'running' RETURNING id",
+        (*values, job.id, job.attempt),
+    ):
+        raise LostLease(f"job {job.id} is no longer attempt {job.attempt}'s")
+
+
+def _fence(job: CloudPodJob) -> Any:
+    return (CloudPodJob.id == job.id) & (CloudPodJob.attempt == job.attempt) & (CloudPodJob.status == "running")

@@ -1,0 +1,1 @@
+"""Proxmox hosts: what they have, what is placed on them, which one a new pod gets."""

@@ -1,0 +1,105 @@
+"""Nodes, allocations and address pools (seed 001)."""
+
+import ipaddress
+from typing import Any
+
+import peewee
+
+from shim import db
+from shim.db import Model, new_id
+
+
+class AddressPool(Model):
+    """The addresses of one L2 segment; nodes that share a bridge share a pool."""
+
+    id = peewee.TextField(primary_key=True, default=new_id)
+    name = peewee.TextField(unique=True)
+    first_ip = peewee.TextField()
+    last_ip = peewee.TextField()
+    gateway = peewee.TextField()
+
+    class Meta:
+        table_name = "address_pools"
+
+    def refusal(self, ip: str) -> str | None:
+        """Return the rule that an address breaks as one of this pool's, or None when it may be used."""
+        first, last, gateway = (ipaddress.ip_address(_bare(a)) for a in (self.first_ip, self.last_ip, self.gateway))
+        address = ipaddress.ip_address(ip)
+        if not int(first) <= int(address) <= int(last):
+            return f"outside the node's address pool {first} to {last}"
+        if address == gateway:
+            return "is the gateway's address"
+        return None
+
+    @classmethod
+    def overlapping(cls, first: str, last: str, *, but: str) -> str | None:
+        """Return the name of a pool other than `but` that shares addresses with this range."""
+        found = db.rows(
+            "SELECT name FROM address_pools WHERE name <> %s AND first_ip <= %s::inet AND last_ip >= %s::inet LIMIT 1",
+            (but, last, first),
+        )
+        return found[0][0] if found else None
+
+
+class CloudPodNode(Model):
+    """A Proxmox host. `name` is the host's name in the Ansible inventory."""
+
+    id = peewee.TextField(primary_key=True, default=new_id)
+    name = peewee.TextField(unique=True)
+    provider = peewee.TextField(default="proxmox")
+    api_url = peewee.TextField(null=True)
+    node_name = peewee.TextField(null=True)
+    region = peewee.TextField(default="migra-us-east-1")
+    status = peewee.TextField(default="active")
+    total_cpu_cores = peewee.IntegerField(default=0)
+    total_memory_mb = peewee.IntegerField(default=0)
+    total_disk_gb = peewee.IntegerField(default=0)
+    max_running_jobs = peewee.IntegerField(default=4)
+    address_pool = peewee.ForeignKeyField(AddressPool, column_name="address_pool_id", null=True)
+
+    class Meta:
+        table_name = "cloud_pod_nodes"
+
+
+class Allocation(Model):
+    """What a pod takes of its node; a row per pod."""
+
+    id = peewee.TextField(primary_key=True, default=new_id)
+    node = peewee.ForeignKeyField(CloudPodNode, column_name="node_id")
+    cloud_pod_id = peewee.TextField(null=True, unique=True)
+    tenant_id = peewee.TextField(null=True)
+    role = peewee.TextField(null=True)
+    used_cpu_cores = peewee.IntegerField(default=0)
+    used_memory_mb = peewee.IntegerField(default=0)
+    used_disk_gb = peewee.IntegerField(default=0)
+
+    class Meta:
+        table_name = "cloud_pod_allocations"
+
+    @classmethod
+    def take(cls, node: CloudPodNode, cloud_pod_id: str, tenant_id: str, cores: int, memory_mb: int, disk_gb: int) -> None:
+        """Book a pod's share of a node."""
+        cls.insert(
+            id=new_id(),
+            node=node,
+            cloud_pod_id=cloud_pod_id,
+            tenant_id=tenant_id,
+            used_cpu_cores=cores,
+            used_memory_mb=memory_mb,
+            used_disk_gb=disk_gb,
+        ).execute()
+
+    @classmethod
+    def resize(cls, cloud_pod_id: str, cores: int, memory_mb: int) -> None:
+        """Book a pod's new size."""
+        cls.update(used_cpu_cores=cores, used_memory_mb=memory_mb).where(cls.cloud_pod_id == cloud_pod_id).execute()
+
+    @classmethod
+    def release(cls, cloud_pod_id: str) -> None:
+        """Give a pod's share back."""
+        cls.delete().where(cls.cloud_pod_id == cloud_pod_id).execute()
+
+
+def _bare(address: Any) -> str:
+    # PostgreSQL prints inet host addresses without a prefix; be right even when one was stored with it.
+    return str(address).split("/", 1)[0]

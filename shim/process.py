@@ -1,0 +1,66 @@
+"""Ending a run's whole process tree.
+
+ansible-core's workers sit in sessions of their own, so killing a process group leaves them and the node's script at work.
+A process that is a *subreaper* inherits its orphaned grandchildren instead of init; every process of a run therefore stays
+below the one that started it, and can be found and ended.
+"""
+
+import contextlib
+import ctypes
+import os
+import time
+
+import psutil
+
+_PR_SET_CHILD_SUBREAPER = 36
+_POLL_S = 0.05
+
+
+def become_subreaper() -> None:
+    """Make orphans among this process's descendants its own children from now on. Linux only."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"cannot become a subreaper: {os.strerror(number)}")
+
+
+def end_descendants(*, grace_s: float = 10.0) -> int:
+    """End all processes below this one: first asked (a node script's trap cleans up), then killed; return how many there were.
+
+    Looks again until none is left, since each that ends may hand over children of its own.
+    """
+    asked: set[psutil.Process] = set()
+    deadline = time.monotonic() + grace_s
+    while living := _living_descendants():
+        kill = time.monotonic() > deadline
+        for process in living:
+            if kill or process not in asked:
+                _signal(process, kill=kill)
+                asked.add(process)
+        time.sleep(_POLL_S)
+    return len(asked)
+
+
+def collect_zombies() -> None:
+    """Take note of orphans that came to this process and ended. Not for a process whose own children others wait for."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _living_descendants() -> list[psutil.Process]:
+    living = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                living.append(process)
+    return living
+
+
+def _signal(process: psutil.Process, *, kill: bool) -> None:
+    # What is not ours to signal (sudo on this machine runs as root) ends when the process above it does.
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        if kill:
+            process.kill()
+        else:
+            process.terminate()

@@ -1,0 +1,54 @@
+"""The scheduler process. Any number may run; the one that holds the advisory lock works, the others wait for it."""
+
+import logging
+import signal
+import threading
+import time
+
+import peewee
+
+from shim import db
+from shim.config import Settings
+from shim.errors import Unavailable
+from shim.jobs.queue import Wakeups
+from shim.scheduler.timetable import Entry, entries
+
+log = logging.getLogger(__name__)
+
+
+def main(settings: Settings) -> None:
+    """Run the timetable until told to stop."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    db.connect(settings.database_url, pool_size=1)
+    timetable = entries(settings, Wakeups(settings.redis_url))
+    due = dict.fromkeys(timetable, 0.0)
+    while not stop.is_set():
+        try:
+            # One connection holds the lock for as long as it works; losing it loses the lock, as it must.
+            with db.session():
+                _work_while_first(due, stop, settings.tick_s)
+        except (Unavailable, peewee.OperationalError, peewee.InterfaceError) as error:
+            log.warning("the database went away, trying again: %s", error)
+        stop.wait(settings.tick_s)
+
+
+def _work_while_first(due: dict[Entry, float], stop: threading.Event, tick_s: float) -> None:
+    if not db.rows("SELECT pg_try_advisory_lock(hashtextextended('cloudpods:scheduler', 0))")[0][0]:
+        return
+    while not stop.is_set():
+        for entry in [entry for entry, at in due.items() if at <= time.monotonic()]:
+            due[entry] = time.monotonic() + entry.interval_s
+            _run(entry)
+        stop.wait(tick_s)
+
+
+def _run(entry: Entry) -> None:
+    try:
+        entry.function()
+    except (peewee.OperationalError, peewee.InterfaceError):
+        raise
+    except Exception:
+        # One entry's fault must not stop the others; it runs again at its next time.
+        log.exception("%s failed", entry.name)

@@ -1,0 +1,64 @@
+"""The timetable: name, interval, function. Each function is safe to run at any time and any number of times."""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import redis
+
+from shim.config import Settings
+from shim.jobs import state
+from shim.jobs.catalog import ACTIONS
+from shim.jobs.queue import Wakeups
+
+log = logging.getLogger(__name__)
+
+# As many wake-ups wait for workers as could soon be taken; more would only be found empty later.
+MAX_WAITING = 20
+KEEP_RUN_DIRECTORIES_S = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something to do every `interval_s` seconds."""
+
+    name: str
+    interval_s: float
+    function: Callable[[], None]
+
+
+def entries(settings: Settings, wakeups: Wakeups) -> tuple[Entry, ...]:
+    """Return the timetable."""
+    return (
+        Entry("collect lost jobs", settings.tick_s, collect_lost),
+        Entry("announce queued jobs", settings.tick_s, lambda: announce(wakeups, settings.announce_after_s)),
+        Entry("remove old run directories", 3600.0, lambda: remove_old_runs(settings)),
+    )
+
+
+def collect_lost() -> None:
+    """Queue again the jobs whose lease ran out; their next run begins with a look at the node."""
+    for job_id, type in state.collect_lost():
+        log.warning("job %s (%s) was lost by its worker; it is looked into", job_id, type)
+
+
+def announce(wakeups: Wakeups, after_s: float) -> None:
+    """Wake workers for queued jobs that nobody was woken for lately, whatever Redis still knows."""
+    for type in ACTIONS:
+        try:
+            room = MAX_WAITING - wakeups.waiting(type)
+        except redis.RedisError as error:
+            log.warning("cannot announce jobs: %s", error)
+            return
+        if room > 0:
+            wakeups.announce(state.to_announce([type], room, after_s))
+
+
+def remove_old_runs(settings: Settings) -> None:
+    """Remove the directories of runs whose worker died before it could."""
+    oldest = time.time() - KEEP_RUN_DIRECTORIES_S
+    for directory in (settings.state_dir / "runs").glob("*"):
+        if directory.stat().st_mtime < oldest:
+            shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,173 @@
+"""One run of one playbook through ansible-runner: the only file that knows it.
+
+Known traps, each met here: the event handler only queues and never raises; the cancel callback is always given and ends the
+process tree itself; one private directory per run; variables go into a file of mode 0600, never on argv; nothing of our own
+settings reaches the run's environment; host keys stay verified although ansible-runner's default is not to; the SSH control
+path is shared between runs; after a failed task there is no artifact, so the failed event's own result is taken.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ansible_runner
+
+from shim.config import PREFIX
+from shim.process import end_descendants
+
+# What ansible-runner waits for output before it asks the cancel callback again.
+_POLL_S = 1
+_OUTPUT_TAIL = 2000
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is to be run: a playbook file's name, where (inventory and host), with which variables, for how long."""
+
+    playbook: str
+    inventory: Path
+    limit: str
+    variables: dict[str, Any]
+    timeout_s: float
+    directory: Path
+    project_dir: Path
+    control_dir: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: `result` is the playbook's artifact, `failure` has msg, retryable, left_behind. One of them is None."""
+
+    result: dict[str, Any] | None
+    failure: dict[str, Any] | None
+
+
+class _Events:
+    """Collects what the end of a run needs from its events, and passes each task's start on."""
+
+    def __init__(self, on_task: Callable[[str], None]) -> None:
+        self._on_task = on_task
+        self.artifact: dict[str, Any] = {}
+        self.failure: dict[str, Any] | None = None
+        self.output: list[str] = []
+
+    def __call__(self, event: dict[str, Any]) -> bool:
+        data = event.get("event_data") or {}
+        match event.get("event"):
+            case "playbook_on_task_start":
+                self._on_task(str(data.get("task", "")))
+            case "runner_on_failed" if not data.get("ignore_errors"):
+                self.failure = _failure(data.get("res") or {})
+            case "runner_on_unreachable":
+                self.failure = _unreachable(data)
+            case "playbook_on_stats":
+                self.artifact = data.get("artifact_data") or {}
+        if event.get("stdout"):
+            self.output = [*self.output[-40:], event["stdout"]]
+        return False  # nothing to keep on disk
+
+
+def execute(run: Run, *, on_task: Callable[[str], None], should_stop: Callable[[], str | None]) -> Outcome:
+    """Run the playbook to its end, to its time limit, or until `should_stop` gives a reason.
+
+    Never raises for what the run does.
+    """
+    _write_variables(run)
+    events = _Events(on_task)
+    deadline = time.monotonic() + run.timeout_s
+    stopped: list[str] = []
+
+    def cancel() -> bool:
+        reason = should_stop()
+        if reason is None and time.monotonic() > deadline:
+            reason = f"took longer than {run.timeout_s:g} s"
+        if reason is None:
+            return False
+        stopped.append(reason)
+        end_descendants()
+        return True
+
+    runner = ansible_runner.run(
+        private_data_dir=str(run.directory),
+        project_dir=str(run.project_dir),
+        playbook=f"playbooks/{run.playbook}",
+        inventory=str(run.inventory),
+        limit=run.limit,
+        envvars=_environment(run),
+        settings={"pexpect_timeout": _POLL_S, "suppress_ansible_output": True},
+        event_handler=events,
+        cancel_callback=cancel,
+        quiet=True,
+    )
+    # A run that failed may leave processes behind, as one that was stopped does.
+    end_descendants()
+    if stopped:
+        return Outcome(None, _stopped(stopped[0]))
+    return _outcome(runner.rc, events)
+
+
+def forget_own_settings() -> None:
+    """Take this process's settings, which hold the database's password, out of the environment its runs inherit."""
+    for name in [name for name in os.environ if name.startswith(PREFIX) and name != f"{PREFIX}LAB_DIR"]:
+        del os.environ[name]
+
+
+def _environment(run: Run) -> dict[str, str]:
+    return {
+        "ANSIBLE_CONFIG": str(run.project_dir / "ansible.cfg"),
+        "ANSIBLE_HOST_KEY_CHECKING": "True",
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(run.control_dir),
+        "ANSIBLE_FORCE_COLOR": "False",
+    }
+
+
+def _write_variables(run: Run) -> None:
+    env = run.directory / "env"
+    env.mkdir(parents=True, mode=0o700)
+    descriptor = os.open(env / "extravars", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(run.variables, file)
+
+
+def _outcome(rc: int | None, events: _Events) -> Outcome:
+    result = events.artifact.get("result")
+    if rc == 0 and isinstance(result, dict):
+        return Outcome(result, None)
+    if events.failure is not None:
+        return Outcome(None, events.failure)
+    tail = "\n".join(events.output)[-_OUTPUT_TAIL:].strip()
+    if rc == 0:
+        return Outcome(
+            None, {"msg": "the playbook ended well but gave no result", "retryable": False, "left_behind": "unknown"}
+        )
+    # Nothing failed on the node because nothing reached it: an inventory, a syntax, a missing collection.
+    return Outcome(None, {"msg": f"ansible-playbook ended with {rc}: {tail}", "retryable": False, "left_behind": "nothing"})
+
+
+def _failure(res: dict[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {key: res[key] for key in ("rc", "stderr_tail", "busy") if key in res}
+    return {
+        "msg": str(res.get("msg") or "the task failed without a message"),
+        "retryable": bool(res.get("retryable", False)),
+        "left_behind": str(res.get("left_behind", "nothing")),
+        **kept,
+    }
+
+
+def _unreachable(data: dict[str, Any]) -> dict[str, Any]:
+    host, msg = data.get("host"), (data.get("res") or {}).get("msg", "no reason given")
+    return {"msg": f"cannot reach node {host}: {msg}", "retryable": True, "left_behind": "nothing"}
+
+
+def _stopped(reason: str) -> dict[str, Any]:
+    return {"msg": f"the run was ended: {reason}", "retryable": True, "left_behind": "unknown", "stopped": True}
+
+
+def remove(directory: Path) -> None:
+    """Remove a run's private directory."""
+    shutil.rmtree(directory, ignore_errors=True)
