@@ -2,12 +2,14 @@
 
 Usage: ``.venv/bin/python tests/collection/run_sanity.py [further arguments of ansible-test sanity]``
 
-ansible-test wants a checkout at ``…/ansible_collections/migra/cloudpods`` and makes a virtual environment for each test. Into these it puts pip
-by a script that it downloads, unless its cache has it. Ours, made of the standard library's ensurepip, is laid there first. As ansible-test strips
-the environment, that script also hands pip's settings (index, certificate) to the environment it stands in.
+ansible-test wants a checkout at ``…/ansible_collections/migra/cloudpods`` and makes a virtual environment for each
+test. Into these it puts pip by a script that it downloads, unless its cache has it. Ours, made of the standard library's
+ensurepip, is laid there first. As ansible-test strips the environment, that script also hands pip's settings (index,
+certificate) to the environment it stands in.
 
-The environments are below ``.cache/ansible-test``, which serves as HOME, so that nobody's own cache gets a doctored script and a second run is
-quick. The tree is a temporary one: inside this repository git would call it ignored, and ansible-test would find nothing in it.
+The environments are below ``.cache/ansible-test``, which serves as HOME, so that nobody's own cache gets a doctored
+script and a second run is quick. The tree is a temporary one: inside this repository git would call it ignored, and
+ansible-test would find nothing in it.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ SKIPPED = {
 }
 
 GET_PIP = '''\
-"""Put pip into a fresh virtual environment out of the standard library, and give it the settings of whoever started the tests."""
+"""Put pip into a fresh virtual environment, and give it the settings of whoever started the tests."""
 import os
 import runpy
 import sys
@@ -45,9 +47,7 @@ runpy.run_module("ensurepip", run_name="__main__")
 
 def pip_settings() -> str:
     """Return the pip.conf that says what this process's pip would do, from its files and its environment."""
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
-    ).stdout
+    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True).stdout
     # Later lines win with pip too: files first, the environment last.
     settings = dict(re.findall(r"^(?:global|install|:env:)\.([a-z-]+)='(.*)'$", listed, re.MULTILINE))
     return "[global]\n" + "".join(f"{key} = {value}\n".replace("\\n", "\n  ") for key, value in settings.items())
@@ -82,7 +82,7 @@ def copy_collection(copy: Path) -> None:
 
 
 def share_ignores(copy: Path) -> None:
-    """Let the ignore file of the oldest supported ansible-core serve the one that runs: what is ignored is the same."""
+    """Let the ignore file of the oldest supported ansible-core serve the one that runs, unless that has its own."""
     from ansible.release import __version__
 
     sanity = copy / "tests" / "sanity"
@@ -101,7 +101,7 @@ def command() -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of ansible-test. It looks for shellcheck on PATH; ours came with the development packages."""
+    """Return the environment of ansible-test. It looks for shellcheck on PATH; ours stands beside Python."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     return {**os.environ, "HOME": str(HOME), "PATH": path}
 

@@ -45,7 +45,7 @@ class Action:
         if row and row['exists'] and not row.get('unfinished'):
             return self._created(False, self._as_asked(row, ours), row)
         if row and row['exists']:
-            pod.refuse_other_owner(row, self._params)
+            pod.refuse_other_owner(row, self._params, older=not ours)
         if self._check_mode:
             after = pod.planned(self._params, self._node)
             result = self._created(True, after, None)
@@ -62,14 +62,17 @@ class Action:
         ours, row = self._look(DESTROY, pod.GUARDS)
         there = row is None or row['exists']
         if row and there:
-            pod.refuse_other_owner(row, self._params, unknown_is_equal=not ours)
-        changed = there
+            pod.refuse_other_owner(row, self._params, older=not ours)
+            pod.refuse_protected(row)
+            pod.refuse_locked(row)
+        changed, freed = there, (row or {}).get('ip')
         if not self._check_mode:
             # Also for an absent pod: a destroy that was killed after the container was gone still holds its address.
-            summary = _script.parse_summary(self._scripts.run(DESTROY, pod.destroy_arguments(self._params, ours)).stdout)
-            changed = _destroyed(summary, there)
+            reply = self._scripts.run(DESTROY, pod.destroy_arguments(self._params, ours))
+            freed = _script.parse_ip(reply.stdout)
+            changed = _destroyed(_script.parse_summary(reply.stdout), freed, there)
         gone = {'vmid': self._params['vmid'], 'exists': False}
-        return {'changed': changed, 'cloudpod': gone, 'diff': pod.diff(row if there else None, None)}
+        return {'changed': changed, 'cloudpod': gone, 'ip': freed, 'diff': pod.diff(row if there else None, None)}
 
     def scale(self) -> dict:
         """Give the pod another size, unless it has it."""
@@ -78,13 +81,14 @@ class Action:
         before = row or {'vmid': self._params['vmid'], 'exists': True}
         after = pod.scaled(before, self._params)
         result = {
-            'changed': row is None or bool(pod.differences(row, self._params, pod.SCALE_COMPARED)),
+            'changed': row is None or not pod.has_size(row, self._params),
             'cloudpod': after,
             'diff': pod.diff(before, after),
             'pending': [],
         }
         if result['changed'] and not self._check_mode:
             summary = _script.parse_summary(self._scripts.run(SCALE, pod.scale_arguments(self._params, ours)).stdout)
+            result['changed'] = summary.get('Result') != 'unchanged'
             result['pending'] = [key.strip() for key in summary.get('Pending', '').split(',') if key.strip() not in ('', '-')]
             result['cloudpod'] = (self._look_again() if row else None) or after
             result['diff'] = pod.diff(before, result['cloudpod'])
@@ -146,7 +150,8 @@ class Action:
         row = self._row()
         if must_exist:
             pod.refuse_missing(row)
-            pod.refuse_other_owner(row, self._params, unknown_is_equal=not ours)
+            pod.refuse_other_owner(row, self._params, older=not ours)
+            pod.refuse_locked(row)
         return ours, row
 
     def _row(self) -> dict:
@@ -171,11 +176,10 @@ class Action:
 
     def _as_asked(self, row: dict, ours: bool) -> dict:
         """Return the row if it is what is asked, raise Refused naming what differs if not."""
+        pod.refuse_other_owner(row, self._params, older=not ours)
+        if row.get('owner') is None:
+            self._warn('vmid {} bears no owner marker: tenant_id could not be compared'.format(row['vmid']))
         different = pod.differences(row, self._params, pod.CREATE_COMPARED)
-        unknown = [name for name in pod.GUARD_COMPARED if not ours and different.get(name, {'is': ''})['is'] is None]
-        if unknown:
-            self._warn('vmid {} has no owner marker: {} could not be compared'.format(row['vmid'], ' and '.join(unknown)))
-        different = {name: two for name, two in different.items() if name not in unknown}
         if different:
             raise Refused('vmid {} exists with other values: {}; nothing was changed'.format(row['vmid'], pod.described(different)), differences=different)
         return row
@@ -202,8 +206,8 @@ def older_health(vmid: int, reply: _script.Reply) -> dict:
     return dict(said, vmid=vmid, verdict=verdict, reasons=reasons)
 
 
-def _destroyed(summary: dict[str, str], was_there: bool) -> bool:
+def _destroyed(summary: dict[str, str], freed: str | None, was_there: bool) -> bool:
     """Return whether the destroy changed anything. A site's own script prints no Result; then it did what was to do."""
     if summary.get('Result') == 'absent':
-        return bool(summary.get('IP', '').strip('-'))
+        return freed is not None
     return was_there or summary.get('Result') == 'destroyed'

@@ -34,10 +34,11 @@ SCALE_OPTIONS = {'--cores': 'cores', '--mem': 'memory_mb'}
 SCALE_EXTRAS = dict({'--swap': 'swap_mb'}, **GUARDS)
 
 # Facts that a create compares with what is asked. What is not asked (None) is not compared.
-CREATE_COMPARED = ('hostname', 'tenant_id', 'pod_id', 'ip', 'gateway', 'bridge', 'storage', 'disk_gb', 'cores', 'memory_mb', 'swap_mb')
+CREATE_COMPARED = ('hostname', 'ip', 'gateway', 'bridge', 'storage', 'disk_gb', 'cores', 'memory_mb', 'swap_mb')
 SCALE_COMPARED = ('cores', 'memory_mb', 'swap_mb')
 GUARD_COMPARED = ('tenant_id', 'pod_id')
-SHOWN = CREATE_COMPARED + ('status',)
+SIZE_KEYS = frozenset(('cores', 'memory', 'swap'))
+SHOWN = GUARD_COMPARED + CREATE_COMPARED + ('status',)
 
 
 def create_arguments(params: dict, ours: bool) -> list[str]:
@@ -85,17 +86,10 @@ def values(row: dict) -> dict:
     return {name: named[name] for name in SHOWN if named.get(name) is not None}
 
 
-def differences(row: dict, params: dict, compared: tuple[str, ...], unknown_is_equal: bool = False) -> dict[str, dict]:
-    """Return ``{parameter: {'is': …, 'asked': …}}`` for each of ``compared`` that is asked and is not so.
-
-    ``unknown_is_equal``: a pod made by a site's own script has no owner marker; then there is nothing to compare with.
-    """
+def differences(row: dict, params: dict, compared: tuple[str, ...]) -> dict[str, dict]:
+    """Return ``{parameter: {'is': …, 'asked': …}}`` for each of ``compared`` that is asked and is not so."""
     have = values(row)
-    return {
-        name: {'is': have.get(name), 'asked': params[name]}
-        for name in compared
-        if params.get(name) is not None and have.get(name) != params[name] and not (unknown_is_equal and name not in have)
-    }
+    return {name: {'is': have.get(name), 'asked': params[name]} for name in compared if params.get(name) is not None and have.get(name) != params[name]}
 
 
 def described(different: dict[str, dict]) -> str:
@@ -126,12 +120,31 @@ def refuse_foreign(row: dict, node: str | None, pool: str | None) -> None:
         raise Refused('vmid {} is a container outside the pool {} and is not touched'.format(row['vmid'], pool or 'ClientPods'))
 
 
-def refuse_other_owner(row: dict, params: dict, unknown_is_equal: bool = False) -> None:
-    """Raise Refused when the pod's owner is not the one that is asked."""
-    if 'owner' in row:
-        different = differences(row, params, GUARD_COMPARED, unknown_is_equal)
-        if different:
-            raise Refused('vmid {} belongs to another: {}'.format(row['vmid'], described(different)), differences=different)
+def refuse_other_owner(row: dict, params: dict, older: bool) -> None:
+    """Raise Refused when the pod's owner is not the one that is asked.
+
+    Who the owner is stays untold: who asks with the wrong tenant need not learn the right one.
+    ``older``: the pod may come from a site's own script, which writes no owner; then there is nothing to compare with.
+    """
+    if 'owner' not in row or (older and row['owner'] is None):
+        return
+    wrong = list(differences(row, params, GUARD_COMPARED))
+    if wrong:
+        named = ' and '.join(f'{name} is not {params[name]}' for name in wrong)
+        raise Refused('vmid {} belongs to another owner: {}'.format(row['vmid'], named), parameters=wrong)
+
+
+def refuse_locked(row: dict) -> None:
+    """Raise Busy when Proxmox itself has locked the container, for a backup or a migration."""
+    # "mounted" hinders nothing; an unfinished create or destroy is what the scripts clean up.
+    if row.get('lock') not in (None, 'mounted', 'destroyed') and not row.get('unfinished'):
+        raise Busy('CT {} is locked ({})'.format(row['vmid'], row['lock']))
+
+
+def refuse_protected(row: dict) -> None:
+    """Raise Refused when Proxmox's protection mode forbids to destroy the container."""
+    if row.get('protection'):
+        raise Refused("can't remove CT {} - protection mode enabled".format(row['vmid']))
 
 
 def refuse_missing(row: dict) -> None:
@@ -144,7 +157,7 @@ def refuse_missing(row: dict) -> None:
 
 def planned(params: dict, node: str | None = None) -> dict:
     """Return the row that a create is expected to make. The address is None when the node chooses it."""
-    asked = {name: params[name] for name in CREATE_COMPARED if name not in GUARD_COMPARED}
+    asked = {name: params[name] for name in CREATE_COMPARED}
     owner = {'tenant': params['tenant_id'], 'pod': params['pod_id']}
     return dict(asked, vmid=params['vmid'], exists=True, in_pool=True, unfinished=False, node=node, owner=owner, status='running')
 
@@ -155,6 +168,11 @@ def made_by_older_script(params: dict, summary: dict[str, str], stdout: str) -> 
     # What could not be sent is not known to be so.
     sent = {name: None for name in CREATE_EXTRAS.values() if name in params}
     return dict(planned(dict(params, **sent)), in_pool=None, status=status, ip=parse_ip(stdout) or params['ip'])
+
+
+def has_size(row: dict, params: dict) -> bool:
+    """Return whether the pod has the size that is asked, and no other one waits for its next start."""
+    return not differences(row, params, SCALE_COMPARED) and not SIZE_KEYS.intersection(row.get('pending') or {})
 
 
 def scaled(row: dict, params: dict) -> dict:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
-import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -116,7 +116,7 @@ def _failure(reply: Reply, msg: str, retryable: bool = False, left: str = NOTHIN
 
 
 def _name(command: list[str]) -> str:
-    return next((os.path.basename(word) for word in command if word.startswith('/')), command[0])
+    return next((pathlib.PurePath(word).name for word in command if word.startswith('/')), command[0])
 
 
 def _last_line(text: str) -> str:
@@ -135,7 +135,7 @@ def _sudo_trouble(reply: Reply) -> str:
 def _alarm(seconds: int) -> t.Iterator[None]:
     """Raise _TimedOut inside the block when ``seconds`` are over. run_command has no timeout of its own."""
 
-    def ring(signum: int, frame: object) -> None:
+    def ring(_signum: int, _frame: object) -> None:
         raise _TimedOut()
 
     before = signal.signal(signal.SIGALRM, ring)
@@ -155,7 +155,7 @@ class Scripts:
 
     def __init__(self, run_command: t.Callable, script_dir: str, sudo: bool, timeout_s: int) -> None:
         self._run_command = run_command
-        self._dir = script_dir
+        self._dir = pathlib.Path(script_dir)
         self._sudo = sudo
         self._timeout_s = timeout_s
 
@@ -165,11 +165,11 @@ class Scripts:
 
     def can_look(self) -> bool:
         """Return whether our cloudpod-info.sh is there, so that the state can be read before it is changed."""
-        return os.path.exists(self._path(INFO)) and self.is_ours(INFO)
+        return self._path(INFO).exists() and self.is_ours(INFO)
 
     def command(self, name: str, arguments: list[str]) -> list[str]:
         """Return the whole argument vector, ``sudo -n`` in front where it is wanted."""
-        return (['sudo', '-n'] if self._sudo else []) + [self._path(name)] + arguments
+        return (['sudo', '-n'] if self._sudo else []) + [str(self._path(name))] + arguments
 
     def run(self, name: str, arguments: list[str], may_fail: bool = False) -> Reply:
         """Run a script and return its reply; raise ScriptFailed unless it ended with 0, or ``may_fail`` is true."""
@@ -179,12 +179,12 @@ class Scripts:
             raise failure_of(reply, ours)
         return reply
 
-    def _path(self, name: str) -> str:
-        return os.path.join(self._dir, name)
+    def _path(self, name: str) -> pathlib.Path:
+        return self._dir / name
 
     def _head(self, name: str) -> bytes:
         try:
-            with open(self._path(name), 'rb') as script:
+            with self._path(name).open('rb') as script:
                 return b''.join(script.readline(1024) for dummy in range(5))
         except FileNotFoundError:
             raise ScriptFailed(f'{self._path(name)} is not on this node: install it with the role migra.cloudpods.cloudpod_node, or set script_dir') from None

@@ -50,6 +50,11 @@ cloudpod:
   returned: success
   type: dict
   sample: {vmid: 9101, exists: false}
+ip:
+  description: The address that is free now; V(null) if there was none.
+  returned: success
+  type: str
+  sample: 10.1.10.91
 diff:
   description: The pod before and after; an absent pod is an empty dict.
   returned: success

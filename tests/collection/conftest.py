@@ -1,0 +1,166 @@
+"""What the collection's tests stand on: its code without Ansible, its modules in this process, and a lab."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COLLECTIONS = REPOSITORY / "collections"
+BIN = Path(sys.executable).parent
+MODULES = "ansible_collections.migra.cloudpods.plugins.modules"
+
+sys.path.insert(0, str(COLLECTIONS))
+
+VMIDS = itertools.count(9101)
+
+
+class Node:
+    """A lab node: its directory, and its scripts as the modules call them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.dir = directory
+
+    @property
+    def access(self) -> dict:
+        """Return the parameters that lead a module to this node's scripts."""
+        return {"script_dir": str(self.dir / "sbin"), "sudo": False}
+
+    def switch(self, *words: str) -> None:
+        """Change how the node's commands behave: ``lab-switch fail "pct start" --times 1``."""
+        subprocess.run([self.dir / "bin/lab-switch", *words], check=True, capture_output=True)
+
+    def conf(self, vmid: int) -> str | None:
+        """Return a container's file, or None when there is no such container."""
+        path = self.dir / f"etc/pve/nodes/{self.dir.name}/lxc/{vmid}.conf"
+        return path.read_text() if path.exists() else None
+
+    def edit_conf(self, vmid: int, change: Callable[[str], str]) -> None:
+        """Change a container's file behind the scripts' back, as somebody with root may."""
+        path = self.dir / f"etc/pve/nodes/{self.dir.name}/lxc/{vmid}.conf"
+        path.write_text(change(path.read_text()))
+
+    def state(self) -> dict[str, bytes]:
+        """Return every file that a change would show in: confs, pools, addresses, disks, archives and the log."""
+        shown = ("etc", "clients", "log", "backup")
+        return {
+            str(path.relative_to(self.dir)): path.read_bytes()
+            for top in self.dir.iterdir()
+            if top.name.startswith(shown)
+            for path in sorted(top.rglob("*"))
+            if path.is_file()
+        }
+
+
+@pytest.fixture(scope="session")
+def lab_parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Lay the nodes lab1 and lab2 once for all tests of a process, by the playbook that lays them for everybody."""
+    parent = tmp_path_factory.mktemp("lab")
+    run_playbook(parent, "lab.yml")
+    return parent
+
+
+@pytest.fixture
+def node(lab_parent: Path) -> Iterator[Node]:
+    """Return the node lab1, whose switches are set back afterwards."""
+    lab1 = Node(lab_parent / "lab1")
+    yield lab1
+    lab1.switch("reset")
+
+
+@pytest.fixture
+def vmid() -> int:
+    """Return a vmid that no other test uses on its node."""
+    return next(VMIDS)
+
+
+@pytest.fixture
+def run_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., SimpleNamespace]:
+    """Return a function that calls a module as AnsibleModule does, by JSON in and JSON out, and returns its result."""
+
+    def run(name: str, /, _check: bool = False, **parameters: object) -> SimpleNamespace:
+        from ansible.module_utils.common import warnings
+        from ansible.module_utils.testing import patch_module_args
+
+        monkeypatch.setattr(warnings, "_global_warnings", {})
+        module = importlib.import_module(f"{MODULES}.{name}")
+        capsys.readouterr()
+        with (
+            patch_module_args({**parameters, "_ansible_check_mode": _check, "_ansible_diff": True}),
+            pytest.raises(SystemExit) as ended,
+        ):
+            module.main()
+        result = json.loads(capsys.readouterr().out)
+        assert bool(ended.value.code) == bool(result.get("failed"))
+        result.setdefault("changed", False)
+        warned = [each["event"]["msg"] if isinstance(each, dict) else each for each in result.pop("warnings", [])]
+        return SimpleNamespace(raw=result, failed=bool(result.get("failed")), warnings="\n".join(warned), **_free(result))
+
+    return run
+
+
+def _free(result: dict) -> dict:
+    return {key: value for key, value in result.items() if key not in ("failed", "warnings", "raw")}
+
+
+class SiteScripts:
+    """A site's own scripts, each of which writes down its arguments before it does what a test wants."""
+
+    def __init__(self, directory: Path) -> None:
+        self.dir = directory
+        self.access = {"script_dir": str(directory), "sudo": False}
+
+    def write(self, verb: str, body: str) -> None:
+        """Write ``cloudpod-<verb>.sh``."""
+        script = self.dir / f"cloudpod-{verb}.sh"
+        script.write_text(f'#!/bin/bash\n# Acme hosting\necho "$*" >>"$0.args"\n{body}\n')
+        script.chmod(0o755)
+
+    def calls(self, verb: str) -> list[str]:
+        """Return the arguments of every call of a script."""
+        log = self.dir / f"cloudpod-{verb}.sh.args"
+        return log.read_text().splitlines() if log.exists() else []
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> SiteScripts:
+    """Return a directory for a site's own scripts, empty."""
+    return SiteScripts(tmp_path)
+
+
+@pytest.fixture
+def playbook(lab_parent: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs a playbook on the lab."""
+    return functools.partial(run_playbook, lab_parent)
+
+
+def run_playbook(
+    parent: Path, playbook: str, *options: str, check: bool = True, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run one of the repository's playbooks against the lab below ``parent``, as somebody at a terminal would."""
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
+        "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "CLOUDPODS_LAB_DIR": str(parent),
+        "ANSIBLE_LOCAL_TEMP": str(parent / "ansible-tmp"),
+        "ANSIBLE_NOCOLOR": "1",
+        **environment,
+    }
+    return subprocess.run(
+        [BIN / "ansible-playbook", "-i", "inventories/lab", f"playbooks/{playbook}", *options],
+        cwd=REPOSITORY,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=check,
+    )
