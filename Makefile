@@ -1,0 +1,48 @@
+# Each target brings what it needs: a virtual environment with the pinned lower bounds, nothing installed outside this folder.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# A Python that the embedded servers have wheels for, unless one is named: make PYTHON=/path/to/python3.12
+PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3,$(shell \
+  $(name) -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && command -v $(name))))
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/pytest -n $${PYTEST_WORKERS:-2}
+
+.PHONY: help venv demo test lint bench clean
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+$(VENV)/.installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 with venv is needed; name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "→ installing into $(VENV) (the first time takes a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,dev]'
+	@touch $@
+
+venv: $(VENV)/.installed ## Make the virtual environment
+
+demo: venv ## A running stack and a pod provisioned through it (ONCE=1: stop after)
+	@$(BIN)/python -m shim.embedded.demo $(if $(ONCE),--once)
+
+test: venv ## Everything that needs no root
+	$(PYTEST) tests
+	$(BIN)/python tests/run_molecule.py
+
+lint: venv ## Style, types, import rules, playbooks, scripts, collection
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/yamllint --strict .
+	$(BIN)/ansible-lint
+	git ls-files -z '*.sh' '*.bash' .ci/run | xargs -0 $(BIN)/shellcheck
+	$(BIN)/python tests/collection/run_sanity.py
+
+bench: venv ## The figures, side by side with what a user would run instead; writes bench.json
+	$(BIN)/python -m tests.benchmarks
+
+clean: ## Remove what the targets made here, but not the data of the demo
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench.json
