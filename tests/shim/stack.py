@@ -1,0 +1,148 @@
+"""A whole CloudPods as a person runs it: `cloudpods up` in a process of its own, over a simulated node laid by the playbook."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TENANT, OTHER_TENANT = "TENANT-123", "TENANT-456"
+DEADLINE_S = 90.0
+
+
+class Stack:
+    """A running stack below a folder. `url` and `token` reach its API, `lab` is its node's root."""
+
+    def __init__(self, home: Path) -> None:
+        self.state_dir = home / "state"
+        self.lab = home / "lab" / "lab1"
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environment = {**os.environ, "CLOUDPODS_LAB_DIR": str(home / "lab")}
+        self.session = requests.Session()
+        self._up: subprocess.Popen[bytes] | None = None
+
+    def lay_lab(self) -> None:
+        """Lay the node lab1 with the project's own playbook."""
+        self._run(_program("ansible-playbook"), "-i", "inventories/lab", "playbooks/lab.yml", "--limit", "lab1")
+
+    def start(self, *, workers: int = 2) -> None:
+        """Run `cloudpods up` and wait until its API is well."""
+        command = [*self._cloudpods(), "up", "--port", str(self.port), "--workers", str(workers)]
+        self._up = subprocess.Popen(command, env=self.environment, cwd=REPOSITORY, start_new_session=True)
+        wait_until(self.healthy, "the stack is up")
+
+    def stop(self) -> list[psutil.Process]:
+        """Send Ctrl-C to `up` and wait; return what is left running of all it started."""
+        if self._up is None:
+            return []
+        started = psutil.Process(self._up.pid).children(recursive=True)
+        self._up.send_signal(signal.SIGINT)
+        assert self._up.wait(60) == 0
+        self._up = None
+        return [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+    def seed(self) -> None:
+        """Make two tenants on lab1, and a token."""
+        for tenant in (TENANT, OTHER_TENANT):
+            self._run(*self._cloudpods(), "seed", "--tenant", tenant, "--owner", f"{tenant.lower()}@example.com")
+        token = self._run(*self._cloudpods(), "token", "create", "test").strip()
+        self.session.headers["Authorization"] = f"Bearer {token}"
+
+    def healthy(self) -> bool:
+        """Return whether API, database and Redis answer."""
+        try:
+            return bool(requests.get(f"{self.url}/healthz", timeout=2).json()["status"] == "ok")
+        except (requests.RequestException, ValueError):
+            return False
+
+    def get(self, path: str, **query: object) -> dict[str, Any]:
+        """Return the answer of a GET that must succeed."""
+        answer = self.session.get(self.url + path, params=query, timeout=20)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def post(self, path: str, **body: object) -> requests.Response:
+        """Return the answer of a POST, whatever it is."""
+        return self.session.post(self.url + path, json=body, timeout=20)
+
+    def create(self, **changes: object) -> dict[str, Any]:
+        """Order a pod; return the answer of the accepted order."""
+        order = {"tenantId": TENANT, "hostname": "client-portal", "cores": 1, "memoryMb": 512, **changes}
+        answer = self.post("/internal/cloudpods", **order)
+        assert answer.status_code == 202, answer.text
+        return dict(answer.json())
+
+    def finished(self, job_id: str) -> dict[str, Any]:
+        """Wait until a job is over; return it."""
+        wait_until(lambda: self.get(f"/internal/jobs/{job_id}")["status"] in ("success", "failed"), f"job {job_id} is over")
+        return self.get(f"/internal/jobs/{job_id}")
+
+    def done(self, path: str, **body: object) -> dict[str, Any]:
+        """Order a change, which must be taken; return its finished job."""
+        answer = self.post(path, **body)
+        assert answer.status_code == 202, answer.text
+        return self.finished(answer.json()["job"]["id"])
+
+    def node_log(self) -> list[dict[str, Any]]:
+        """Return the lines of the node's own log."""
+        log = self.lab / "log/migra-cloudpods.log"
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    def switch(self, *argv: object) -> None:
+        """Run lab-switch."""
+        self._run(str(self.lab / "bin/lab-switch"), *(str(word) for word in argv))
+
+    def processes(self, *, of: str) -> list[psutil.Process]:
+        """Return the stack's processes whose command line contains a text, oldest first."""
+        assert self._up is not None
+        found = []
+        for process in psutil.Process(self._up.pid).children(recursive=True):
+            try:
+                if of in " ".join(process.cmdline()):
+                    found.append(process)
+            except psutil.NoSuchProcess:
+                continue
+        return sorted(found, key=lambda process: process.pid)
+
+    def kill(self, of: str) -> None:
+        """SIGKILL the stack's processes whose command line contains a text."""
+        for process in self.processes(of=of):
+            process.kill()
+
+    def _cloudpods(self) -> list[str]:
+        return [sys.executable, "-m", "shim.cli", "--state-dir", str(self.state_dir)]
+
+    def _run(self, *command: str) -> str:
+        done = subprocess.run(command, env=self.environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+
+def wait_until(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
+    """Return as soon as the condition holds; fail after a deadline."""
+    deadline = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {deadline_s:g} s: {what}"
+        time.sleep(0.05)
+
+
+def _program(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
