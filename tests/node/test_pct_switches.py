@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "roles/lab_node/files"))
 from pve_lab.errors import PveError
+from pve_lab.files import held_as_proxmox
 from pve_lab.lab import Lab
 from pve_lab.switches import Switches
 
@@ -108,14 +110,25 @@ def test_two_creates_of_one_vmid_make_one_container(lab: LabNode) -> None:
 
 def test_set_waits_for_proxmox_own_lock(lab: LabNode) -> None:
     lab.create(9101)
-    lab.switch("delay", "pct start", 0.3)
-    starting = lab.start("pct", "start", 9101)
-    time.sleep(0.15)
-    done = lab.pct("set", 9101, "--cores", 3)
-    assert starting.wait(timeout=10) == 0
-    starting.communicate()
-    assert (done.returncode, done.stderr) in [(0, "trying to acquire lock... OK\n"), (0, "")]
+    with (lab.dir / "run/lock/lxc/pve-config-9101.lock").open() as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        process = lab.start("pct", "set", 9101, "--cores", 3)
+        assert process.stderr is not None
+        assert process.stderr.read(25) == "trying to acquire lock..."
+        assert "cores" not in (lab.conf(9101) or "")
+    _, rest = process.communicate(timeout=10)
+    assert (process.returncode, rest) == (0, " OK\n")
     assert "cores: 3\n" in (lab.conf(9101) or "")
+
+
+def test_a_lock_that_never_frees_is_given_up(lab: LabNode, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(lab.dir / "run/lock/lxc/pve-config-9101.lock")
+    with held_as_proxmox(path, "/run/lock/lxc/pve-config-9101.lock", 10), pytest.raises(PveError) as refused:  # noqa: SIM117
+        with held_as_proxmox(path, "/run/lock/lxc/pve-config-9101.lock", 0.05, rc=4):
+            pass
+    assert refused.value.message == "can't lock file '/run/lock/lxc/pve-config-9101.lock' - got timeout"
+    assert refused.value.rc == 4
+    assert capsys.readouterr().err == "trying to acquire lock...\n"
 
 
 def test_many_callers_at_once_lose_nothing(lab: LabNode) -> None:

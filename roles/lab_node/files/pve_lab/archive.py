@@ -7,6 +7,10 @@ import os
 
 from .errors import PveError
 
+TYPE_CHECKING = False  # what type checkers know as typing.TYPE_CHECKING
+if TYPE_CHECKING:
+    import tarfile
+
 CONF_MEMBER = "./etc/vzdump/pct.conf"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _ZSTD_BLOCK = 128 * 1024
@@ -44,19 +48,23 @@ def read_conf(path: str) -> str:
         try:
             member = tar.extractfile(CONF_MEMBER)
         except KeyError:
-            raise PveError(f"unable to find container configuration in archive '{path}'") from None
+            member = None
+        if member is None:
+            raise PveError(f"unable to find container configuration in archive '{path}'")
         return member.read().decode()
 
 
 def extract(path: str, root: str) -> int:
     """Unpack an archive's root tree into a directory; return the size of the tar."""
+    import tarfile
+
     with _opened(path) as tar:
         entries = [entry for entry in tar.getmembers() if not entry.name.startswith("./etc/vzdump")]
         tar.extractall(root, members=entries, filter="tar")  # the filter keeps members below root
-        return tar.fileobj.seek(0, os.SEEK_END)
+        return -(-tar.offset // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
 
 
-def _opened(path: str):
+def _opened(path: str) -> tarfile.TarFile:
     """Return the opened tar of an archive."""
     import tarfile
 
@@ -102,7 +110,7 @@ def _zstd_content(data: bytes) -> bytes:
     parts, position, last = [], 9, False
     while not last:
         header = int.from_bytes(data[position : position + 3], "little")
-        last, kind, size = header & 1, header >> 1 & 3, header >> 3
+        last, kind, size = bool(header & 1), header >> 1 & 3, header >> 3
         if data[4] != 0xA0 or kind != 0 or position + 3 + size > len(data):
             raise PveError("the lab node reads only the zstd archives that it has written itself")
         parts.append(data[position + 3 : position + 3 + size])

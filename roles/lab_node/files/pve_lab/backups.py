@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 
 from . import archive, retention, storage
 from .cli import Call
@@ -57,7 +58,7 @@ def _backup_storage(call: Call, name: str) -> Storage:
     return found
 
 
-def prune(call: Call, target: Target, log, vmid: int) -> None:
+def prune(call: Call, target: Target, log: Callable[[str], None], vmid: int) -> None:
     """Remove the archives that retention lets go."""
     if not target.keep or not call.flag("remove", default=True):
         return

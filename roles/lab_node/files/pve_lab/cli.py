@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from .errors import Interrupted, PveError, RequestError
@@ -18,7 +19,11 @@ class Command:
     __slots__ = ("indexed", "options", "positional", "run")
 
     def __init__(
-        self, run, positional: tuple[str, ...] = (), options: dict[str, Option] | None = None, indexed: bool = False
+        self,
+        run: Callable[[Call], int | None],
+        positional: tuple[str, ...] = (),
+        options: dict[str, Option] | None = None,
+        indexed: bool = False,
     ) -> None:
         self.run = run
         self.positional = positional
@@ -115,7 +120,7 @@ def _no_such_command(program: str, commands: dict[str, Command], argv: list[str]
 
 
 @contextmanager
-def uninterrupted():
+def uninterrupted() -> Iterator[None]:
     """Put signals off while something is done that must be complete before it can be undone."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable, Mapping
 
 _KEY = re.compile(r"([a-z][a-z_]*\d*):\s*(.*?)\s*$")
 _RAW = re.compile(r"(lxc\.[a-z0-9_.-]+)\s*[:=]\s*(.*?)\s*$")
@@ -22,11 +23,11 @@ def decode_text(text: str) -> str:
     return raw.decode(errors="replace")
 
 
-class Section(dict):
+class Section(dict[str, str]):
     """The `key: value` pairs of one section; `raw` holds its lxc.* lines in the order of the file."""
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, pairs: Mapping[str, str] | Iterable[tuple[str, str]] = (), **more: str) -> None:
+        super().__init__(pairs, **more)
         self.raw: list[tuple[str, str]] = []
 
     def copy(self) -> Section:

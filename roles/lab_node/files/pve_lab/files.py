@@ -6,6 +6,7 @@ import fcntl
 import os
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .errors import PveError
@@ -49,7 +50,7 @@ def remove_tree(path: str) -> None:
 
 
 @contextmanager
-def held(path: str):
+def held(path: str) -> Iterator[None]:
     """Hold an exclusive flock on a file of the lab's own, waiting as long as it takes."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -60,7 +61,7 @@ def held(path: str):
 
 
 @contextmanager
-def held_as_proxmox(path: str, shown: str, timeout_s: float, rc: int = 255):
+def held_as_proxmox(path: str, shown: str, timeout_s: float, rc: int = 255) -> Iterator[None]:
     """Hold an flock the way PVE::Tools::lock_file does: say so when it has to wait, give up after the timeout."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:

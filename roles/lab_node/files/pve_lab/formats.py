@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
+Check = Callable[[str], str]
 INVALID = "invalid format - "
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}\Z")
@@ -20,7 +22,7 @@ TRUE, FALSE = ("1", "on", "yes", "true"), ("0", "off", "no", "false")
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def matches(pattern, words: str):
+def matches(pattern: re.Pattern[str], words: str) -> Check:
     """Return a check that a value matches a pattern, and otherwise does not look like what `words` say."""
     return lambda value: "" if pattern.match(value) else f"{INVALID}value does not look like a valid {words}\n"
 
@@ -67,7 +69,7 @@ def _ipv6_config(value: str) -> str:
     return f"{INVALID}value does not look like a valid ipv6 network configuration\n"
 
 
-def whole(low: int, high: int):
+def whole(low: int, high: int) -> Check:
     """Return a check that a value is a whole number within bounds."""
     return lambda value: check_number(value, "integer", low, high)
 
@@ -98,7 +100,7 @@ def _any(_value: str) -> str:
     return ""
 
 
-def one_of(*choices: str):
+def one_of(*choices: str) -> Check:
     """Return a check that a value is one of those."""
     listed = ", ".join(choices)
     return lambda value: "" if value in choices else f"value '{value}' does not have a value in the enumeration '{listed}'"

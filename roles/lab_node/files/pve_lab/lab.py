@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import AbstractContextManager
 
 from .conf import Conf
 from .errors import PveError
@@ -71,7 +72,7 @@ class Lab:
                     return kind, node
         return None
 
-    def locked(self, vmid: int, rc: int = 255):
+    def locked(self, vmid: int, rc: int = 255) -> AbstractContextManager[None]:
         """Return a context manager that holds Proxmox's own flock on a container's configuration."""
         name = f"pve-config-{vmid}.lock"
         path = self.path("run/lock/lxc", name)

@@ -14,7 +14,15 @@ class Option:
 
     __slots__ = ("check", "high", "kind", "longest", "low", "shortest")
 
-    def __init__(self, kind="string", low=None, high=None, check=None, longest=None, shortest=None) -> None:
+    def __init__(
+        self,
+        kind: str = "string",
+        low: float | None = None,
+        high: float | None = None,
+        check: formats.Check | None = None,
+        longest: int | None = None,
+        shortest: int | None = None,
+    ) -> None:
         self.kind = kind  # string, integer, number, boolean, list, prompt (a value may be left out)
         self.low, self.high, self.check, self.longest, self.shortest = low, high, check, longest, shortest
 

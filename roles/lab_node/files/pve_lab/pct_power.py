@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from . import runtime
 from .cli import Call
@@ -25,7 +26,7 @@ def start(call: Call) -> None:
         bring_up(call.lab, call.vmid, conf, call.switches.middle)
 
 
-def bring_up(lab: Lab, vmid: int, conf: Conf, middle=lambda: None) -> None:
+def bring_up(lab: Lab, vmid: int, conf: Conf, middle: Callable[[], None] = lambda: None) -> None:
     """Start a container whose configuration was checked and whose lock is held."""
     if conf.apply_pending():
         lab.save(vmid, conf)

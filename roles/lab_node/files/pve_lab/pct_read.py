@@ -126,7 +126,7 @@ def list_snapshots(call: Call) -> None:
 def _print_snapshots(conf: Conf, children: dict[str, list[str]], parent: str, prefix: str) -> None:
     """Print the snapshots below a parent, each generation one blank further in."""
     for name in children.get(parent, []):
-        section = conf.snapshots.get(name, {})
+        section = conf.snapshots.get(name, Section())
         taken = int(section.get("snaptime", 0))
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(taken)) if taken else ""
         words = "You are here!" if name == "current" else section.get("description", "").rstrip("\n")
@@ -138,7 +138,7 @@ def _print_snapshots(conf: Conf, children: dict[str, list[str]], parent: str, pr
 def disk_free(call: Call) -> None:
     """Print the sizes of a container's volumes."""
     main = call.lab.load(call.vmid, missing_rc=2).main
-    rows = [("MP", "Volume", "Size", "Used", "Avail", "Use%", "Path")]
+    rows: list[tuple[str, ...]] = [("MP", "Volume", "Size", "Used", "Avail", "Use%", "Path")]
     names = ["rootfs", *sorted(key for key in main if key.startswith("mp"))]
     rows += [_volume_row(call, name, split_properties(main.get(name, ""), "volume")) for name in names]
     widths = [max(len(row[column]) for row in rows) for column in range(6)]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .files import held, read_text, write_text
 from .lab import Lab
+
+# Given a pool's name and its vmids, return the vmids it is to have.
+NewMembers = Callable[[str, set[int]], set[int]]
 
 
 def pool_exists(lab: Lab, pool: str) -> bool:
@@ -36,7 +41,7 @@ def _pools(lab: Lab) -> list[list[str]]:
     return [f"{line}:::::".split(":") for line in lines if line.startswith("pool:")]
 
 
-def _change(lab: Lab, new_members) -> None:
+def _change(lab: Lab, new_members: NewMembers) -> None:
     """Rewrite the pool lines whose members change, under the lab's lock on that file."""
     with held(lab.path("run/lock/user.cfg.lock")):
         before = read_text(_path(lab))
@@ -45,7 +50,7 @@ def _change(lab: Lab, new_members) -> None:
             write_text(_path(lab), after)
 
 
-def _rewritten(line: str, new_members) -> str:
+def _rewritten(line: str, new_members: NewMembers) -> str:
     """Return a line of user.cfg with a pool's members replaced by what `new_members(name, vmids)` returns."""
     fields = line.rstrip("\n").split(":")
     if fields[0] != "pool" or len(fields) < 4:

@@ -84,7 +84,9 @@ def make_cgroup(lab: Lab, vmid: int, section: Section) -> None:
 def update_limits(lab: Lab, vmid: int, section: Section) -> None:
     """Bring a running container's limits in line with its configuration."""
     for name, text in _limits(section).items():
-        write_text(os.path.join(cgroup(lab, vmid), name), text)
+        path = os.path.join(cgroup(lab, vmid), name)
+        if read_text(path) != text:
+            write_text(path, text)
 
 
 def _limits(section: Section) -> dict[str, str]:

@@ -97,7 +97,7 @@ class Storage:
         vmids = os.listdir(images) if os.path.isdir(images) else []
         return [(os.path.join(images, vmid), f"{vmid}/") for vmid in vmids]
 
-    def _files(self, kind: str, subfolder: str, pattern) -> list[dict]:
+    def _files(self, kind: str, subfolder: str, pattern: re.Pattern[str]) -> list[dict]:
         folder = os.path.join(self.path, subfolder)
         if kind not in self.content or not os.path.isdir(folder):
             return []

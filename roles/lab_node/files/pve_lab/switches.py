@@ -6,10 +6,15 @@ import json
 import os
 import sys
 import time
+from contextlib import AbstractContextManager
 
 from .errors import LeftBehind, PveError
 from .files import held, read_text, write_text
 from .lab import Lab
+
+TYPE_CHECKING = False  # what type checkers know as typing.TYPE_CHECKING
+if TYPE_CHECKING:
+    import argparse
 
 DEFAULTS: dict = {"root_check": False, "delay_s": {}, "fail": []}
 
@@ -78,7 +83,7 @@ def _path(lab: Lab) -> str:
     return lab.path("switches.json")
 
 
-def _locked(lab: Lab):
+def _locked(lab: Lab) -> AbstractContextManager[None]:
     return held(lab.path("run/lock/switches.lock"))
 
 
@@ -115,7 +120,7 @@ def _set_capacity(lab: Lab, storage: str, kib: int) -> int:
     return 0
 
 
-def _edited(switches: dict, options) -> dict:
+def _edited(switches: dict, options: argparse.Namespace) -> dict:
     """Return the switches as they are after one lab-switch command."""
     if options.action == "reset":
         return DEFAULTS
@@ -128,7 +133,7 @@ def _edited(switches: dict, options) -> dict:
     return switches
 
 
-def _entry(options) -> dict:
+def _entry(options: argparse.Namespace) -> dict:
     """Return the `fail` entry that lab-switch's options describe."""
     entry = {
         "command": options.command,
@@ -140,7 +145,7 @@ def _entry(options) -> dict:
     return {**entry, **{key: value for key, value in optional.items() if value is not None}}
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     """Return the parser of lab-switch's arguments."""
     import argparse
 

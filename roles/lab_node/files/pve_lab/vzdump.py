@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from . import archive, pct_power, pools, runtime, volumes
@@ -106,7 +107,7 @@ def _chosen(call: Call) -> list[int]:
 
 
 @contextmanager
-def _global_lock(call: Call, log: Log):
+def _global_lock(call: Call, log: Log) -> Iterator[None]:
     """Hold the node's one vzdump lock; wait `lockwait` minutes for it."""
     wait_min = int(call.parameters.get("lockwait", 180))
     descriptor = os.open(call.lab.path("run/vzdump.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
