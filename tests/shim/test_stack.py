@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from stack import OTHER_TENANT, TENANT, Stack, wait_until
+
+from tests.stack import OTHER_TENANT, TENANT, Stack, wait_until
 
 # One stack for all of them: with xdist they run in one process, one after the other.
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(300)]

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import requests
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 TENANT, OTHER_TENANT = "TENANT-123", "TENANT-456"
 DEADLINE_S = 90.0
 
