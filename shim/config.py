@@ -108,9 +108,13 @@ def _read(key: str, path: str) -> str:
 
 def _fallbacks(environ: Mapping[str, str]) -> dict[str, object]:
     """Return what the seeds' own variable names say, for a site that already sets them."""
-    if "REDIS_HOST" not in environ:
-        return {}
-    return {"redis_url": f"redis://{environ['REDIS_HOST']}:{environ.get('REDIS_PORT', '6379')}/0"}
+    values: dict[str, object] = {}
+    if "REDIS_HOST" in environ:
+        values["redis_url"] = f"redis://{environ['REDIS_HOST']}:{environ.get('REDIS_PORT', '6379')}/0"
+    if "PROXMOX_HOST" in environ:
+        # An inventory that reads PROXMOX_HOST, PROXMOX_USER and PROXMOX_SSH_OPTS itself.
+        values["inventory"] = CHECKOUT / "inventories/environment"
+    return values
 
 
 def _explain(error: dict[str, object]) -> str:

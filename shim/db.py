@@ -54,9 +54,15 @@ def new_id() -> str:
 
 @contextmanager
 def session() -> Iterator[None]:
-    """Hold a connection for this thread; give it back on the way out. Raises Unavailable when none can be had."""
+    """Hold a connection for this thread; give it back on the way out. Raises Unavailable when none can be had.
+
+    Inside another session of the same thread it is that one's connection.
+    """
+    if not database.is_closed():
+        yield
+        return
     try:
-        database.connect(reuse_if_open=True)
+        database.connect()
     except (peewee.OperationalError, peewee.InterfaceError, ValueError) as error:
         raise Unavailable(f"the database does not answer: {first_line(error)}", code="database_unavailable") from error
     try:

@@ -1,12 +1,16 @@
 """Child processes kept alive: started in order, started again when they die, stopped in reverse, nothing left behind."""
 
+import contextlib
 import ctypes
 import logging
+import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import psutil
 
 from shim.process import collect_zombies, end_descendants
 
@@ -68,7 +72,16 @@ class Supervisor:
             for service in [s for s, at in self._start_at.items() if at <= time.monotonic()]:
                 del self._start_at[service]
                 self.start(service)
+            self._collect_orphans()
             time.sleep(_POLL_S)
+
+    def _collect_orphans(self) -> None:
+        """Take note of ended processes that came to us when their parents died; the services' own ends are `poll`ed."""
+        own = {process.pid for process in self._running.values()}
+        for child in psutil.Process().children():
+            if child.pid not in own:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(child.pid, os.WNOHANG)
 
     def stop(self) -> None:
         """Stop what runs, what was started last first, those of one kind together; then end whatever is left below us."""

@@ -17,8 +17,10 @@ from shim.worker.lease import Lease
 
 log = logging.getLogger(__name__)
 
-# How long a pod that is busy with a run that survived its worker is left alone before it is looked at again.
-BUSY_PAUSE_S = 2.0
+# A pod that is busy with a run that survived its worker, or whose node does not answer, is looked at again after this long,
+# growing with each look.
+LOOK_PAUSE_S = 1.0
+LOOK_PAUSE_MAX_S = 60.0
 LOOK_TIMEOUT_S = 60.0
 
 
@@ -58,33 +60,37 @@ def wake(job_id: str) -> None:
 
 def _run(job: CloudPodJob, settings: Settings) -> None:
     log.info("job %s: %s, attempt %d", job.id, job.type, job.attempt)
-    with Lease(job, settings.lease_s) as lease:
-        try:
-            if job.lost and not _may_run(job, settings, lease):
-                return
-            state.begin(job)
-            outcome.write(job, _execute(job, settings, lease))
-        except state.LostLease as error:
-            # Whoever has the job now writes its end.
-            log.warning("%s; leaving it", error)
+    try:
+        with Lease(job, settings.lease_s) as lease:
+            ending = _settle(job, settings, lease) if job.lost else None
+            if ending is None and job.status == "running":
+                state.begin(job)
+                ending = _execute(job, settings, lease)
+        # The lease's thread has written all progress by now, so that the outcome's event is the last.
+        if ending is not None:
+            outcome.write(job, ending)
+    except state.LostLease as error:
+        # Whoever has the job now writes its end.
+        log.warning("%s; leaving it", error)
 
 
-def _may_run(job: CloudPodJob, settings: Settings, lease: Lease) -> bool:
-    """Look at the node after a lost run: still busy → later; done → write that; else True: run (again)."""
+def _settle(job: CloudPodJob, settings: Settings, lease: Lease) -> playbook.Outcome | None:
+    """Look at the node after a lost run, and return the job's outcome if it is known now.
+
+    None: run the action (again), or, where the pod is still busy or the node does not say, the job was handed back.
+    """
     seen = _look(job, settings, lease)
     if seen is None or seen.get("busy"):
-        state.hand_back(job, after_s=BUSY_PAUSE_S)
-        return False
+        state.hand_back(job, after_s=min(LOOK_PAUSE_MAX_S, LOOK_PAUSE_S * (job.attempt - job.tries)))
+        return None
     result = ACTIONS[job.type].handler.settle(job, seen)
     if result is not None:
-        outcome.write(job, playbook.Outcome({"node": job.node_name, **result}, None))
-        return False
+        return playbook.Outcome({"node": job.node_name, **result}, None)
     if job.tries >= job.max_tries:
-        there = f"container {seen['vmid']}" if seen.get("exists") else "nothing"
-        msg = f"the worker was lost {job.tries} times while running this job; it is not tried again"
-        outcome.write(job, playbook.Outcome(None, {"msg": msg, "retryable": False, "left_behind": there}))
-        return False
-    return True
+        left = f"container {seen['vmid']}" if seen.get("exists") else "nothing"
+        msg = f"the worker was lost in each of {job.tries} runs of this job; it is not tried again"
+        return playbook.Outcome(None, {"msg": msg, "retryable": False, "left_behind": left})
+    return None
 
 
 def _look(job: CloudPodJob, settings: Settings, lease: Lease) -> dict[str, Any] | None:
@@ -95,11 +101,11 @@ def _look(job: CloudPodJob, settings: Settings, lease: Lease) -> dict[str, Any] 
         found = playbook.execute(run, on_task=lease.progress, should_stop=lease.lost)
     finally:
         playbook.remove(run.directory)
-    if found.result is None:
-        log.warning("job %s: cannot look at node %s: %s", job.id, run.limit, found.failure)
-        return None
-    pods: list[dict[str, Any]] = found.result[run.limit]["pods"]
-    return next((pod for pod in pods if pod["vmid"] == vmid), None)
+    pods: list[dict[str, Any]] = ((found.result or {}).get(run.limit) or {}).get("pods", [])
+    seen = next((pod for pod in pods if pod.get("vmid") == vmid), None)
+    if seen is None:
+        log.warning("job %s: node %s does not say what became of vmid %s: %s", job.id, run.limit, vmid, found.failure)
+    return seen
 
 
 def _execute(job: CloudPodJob, settings: Settings, lease: Lease) -> playbook.Outcome:
