@@ -6,6 +6,7 @@ declare -gA CONF=()        # the current section of the container's conf
 declare -ga PENDING=()     # keys waiting for the container's next start
 declare -ga ANSWER=()      # stdout of the last command whose answer was wanted
 declare -ga MESSAGES=()    # stderr of the last command
+TEE=''                     # who passes on what the command under way says
 
 # Leave this node's name in NODE.
 read_node_name() {
@@ -134,32 +135,40 @@ wait_for() {
   wait $!
 }
 
-# Run a node command. What it says on stdout goes to our stderr as it comes, what it says on stderr follows.
+# As wait_for, with stdout and stderr on other descriptors: the command's alone, since a trap that runs meanwhile must
+# find our own stderr.
+wait_for_on() {
+  local -r out=$1 err=$2
+  shift 2
+  "$@" 1>&"$out" 2>&"$err" &
+  wait $!
+}
+
+# Run a node command. What it says on stdout goes to our stderr as it comes and to ANSWER when it is through; what it says
+# on stderr follows. tee stands in between, because it goes on when our caller is gone, and not every command does.
 node_command() {
   local rc=0
-  wait_for "$@" 1>&2 2>&"$ERR_WRITE" || rc=$?
+  exec {TALK}> >(exec tee -p -a "/proc/self/fd/$OUT_WRITE" >&2 2>/dev/null)
+  TEE=$!
+  wait_for_on "$TALK" "$ERR_WRITE" "$@" || rc=$?
+  end_talk
   read_messages
   return "$rc"
 }
 
-# Run a node command and leave its stdout in ANSWER.
+# Let tee finish, so that nothing of the command's comes after what we say ourselves.
+end_talk() {
+  [[ -n $TEE ]] || return 0
+  exec {TALK}>&-
+  wait "$TEE" || true
+  TEE=''
+  mapfile -t -u "$OUT_READ" ANSWER
+}
+
+# Run a node command that only tells something and leave its stdout in ANSWER.
 node_answer() {
   local rc=0
-  wait_for "$@" 1>&"$OUT_WRITE" 2>&"$ERR_WRITE" || rc=$?
-  mapfile -t -u "$OUT_READ" ANSWER
-  read_messages
-  return "$rc"
-}
-
-# Run a node command, show its stdout as it comes and leave it in ANSWER too.
-node_conversation() {
-  local rc=0 tee
-  local -i talk
-  exec {talk}> >(exec tee -p -a "/proc/self/fd/$OUT_WRITE" >&2 2>/dev/null)
-  tee=$!
-  wait_for "$@" 1>&"$talk" 2>&"$ERR_WRITE" || rc=$?
-  exec {talk}>&-
-  wait "$tee" || true
+  wait_for_on "$OUT_WRITE" "$ERR_WRITE" "$@" || rc=$?
   mapfile -t -u "$OUT_READ" ANSWER
   read_messages
   return "$rc"
@@ -221,20 +230,34 @@ require_storage() {
   fail 69 "storage '$1' cannot hold content '$2' on this node"
 }
 
-# Stop and destroy the container whose conf find_container found, whatever state a killed create or destroy left it in.
-# Return 1 when it is still there.
+# Given the storage it was made on, stop and destroy the container whose conf find_container found, whatever state a killed
+# create or destroy left it in. Return 1 when it is still there.
 remove_container() {
-  local -a unreferenced=()
   read_container
   if [[ ${CONF[lock]:-} == create || ${CONF[lock]:-} == destroyed ]]; then
     node_command pct unlock "$VMID" || true
   fi
-  # A bare conf does not name the disk it was about to get.
-  if conf_is_bare; then unreferenced=(--destroy-unreferenced-disks 1); fi
+  if conf_is_bare; then
+    free_nameless_disks "$1" || return 1
+  fi
   if is_running; then
     node_command pct stop "$VMID" || ! is_running || return 1
   fi
-  node_command pct destroy "$VMID" --purge 1 "${unreferenced[@]}" || true
+  node_command pct destroy "$VMID" --purge 1 || true
   find_container
   [[ -z $CONF_FILE ]]
+}
+
+# Given a storage, free the disks on it that carry VMID. A bare conf does not name the disk it was about to get, so destroy
+# would leave it. Not pct destroy --destroy-unreferenced-disks: that searches every storage, shared ones too.
+free_nameless_disks() {
+  local line
+  local -a fields
+  node_answer pvesm list "$1" --content rootdir --vmid "$VMID" || return 1
+  local -ra lines=("${ANSWER[@]}")
+  for line in "${lines[@]}"; do
+    read -r -a fields <<<"$line"
+    [[ ${fields[0]:-} == "$1:"* && ${fields[4]:-} == "$VMID" ]] || continue
+    node_command pvesm free "${fields[0]}" || return 1
+  done
 }

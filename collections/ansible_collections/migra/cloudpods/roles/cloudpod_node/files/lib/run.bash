@@ -52,6 +52,7 @@ interrupted() {
     kill -TERM "$child" 2>/dev/null || true
     wait "$child" || true
   done
+  end_talk
   exit $((128 + $1))
 }
 

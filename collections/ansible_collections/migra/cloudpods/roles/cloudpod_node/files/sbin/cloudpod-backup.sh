@@ -52,7 +52,7 @@ make_archive() {
   local -r notes="cloudpod tenant=${OWNER_TENANT:--} pod=${OWNER_POD:--} job=$JOB"
   BACKING_UP=yes
   # A minute for vzdump's own lock, not its three hours: who has to wait longer is better told so and tried again.
-  node_conversation vzdump "$VMID" --storage "$TO" --mode "${OPTION[mode]}" --compress zstd \
+  node_command vzdump "$VMID" --storage "$TO" --mode "${OPTION[mode]}" --compress zstd \
     --notes-template "$notes" --lockwait 1 || fail_as_vzdump
   BACKING_UP=''
   read_archive_name

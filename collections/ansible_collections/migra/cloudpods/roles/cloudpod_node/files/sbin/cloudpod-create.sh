@@ -37,7 +37,7 @@ make_vmid_free() {
     read_container
     if is_unfinished && [[ $OWNER_TENANT == "$TENANT" && $OWNER_POD == "$POD" ]]; then
       LEFT="container $VMID, unfinished"
-      remove_container || fail_as_node "removing what an earlier create left of $VMID"
+      remove_container "$POD_STORAGE" || fail_as_node "removing what an earlier create left of $VMID"
       LEFT=nothing
       return 0
     fi
@@ -97,7 +97,7 @@ remove_own_container() {
   [[ $CONF_TYPE == lxc && $CONF_NODE == "$NODE" ]] || return 1
   read_container
   conf_is_bare || [[ $OWNER_TENANT == "$TENANT" && $OWNER_POD == "$POD" ]] || return 1
-  remove_container
+  remove_container "$POD_STORAGE"
 }
 
 summarise_pod() {

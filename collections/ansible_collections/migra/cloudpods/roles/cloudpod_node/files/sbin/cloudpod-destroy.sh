@@ -32,7 +32,7 @@ destroy_container() {
     *) [[ -n $UNFINISHED ]] || fail 75 "CT is locked (${CONF[lock]})" ;;
   esac
   DESTROYING=yes
-  remove_container || fail_as_node "pct destroy"
+  remove_container "$STORAGE" || fail_as_node "pct destroy"
 }
 
 # shellcheck disable=SC2329  # finish calls it
