@@ -7,6 +7,7 @@ import importlib
 import itertools
 import json
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ MODULES = "ansible_collections.migra.cloudpods.plugins.modules"
 
 sys.path.insert(0, str(COLLECTIONS))
 
-VMIDS = itertools.count(9101)
+VMIDS = itertools.count(9201)
 
 
 class Node:
@@ -64,9 +65,16 @@ class Node:
 
 @pytest.fixture(scope="session")
 def lab_parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Lay the nodes lab1 and lab2 once for all tests of a process, by the playbook that lays them for everybody."""
+    """Lay the nodes lab1 and lab2 once for all tests of a process, where the lab's inventory looks for them.
+
+    As the node's own tests do it, without Ansible: that the roles lay the same is Molecule's to show.
+    """
     parent = tmp_path_factory.mktemp("lab")
-    run_playbook(parent, "lab.yml")
+    lay_scripts = runpy.run_path(str(REPOSITORY / "tests/node/scripts.py"))["Scripts"]
+    for name in ("lab1", "lab2"):
+        program = REPOSITORY / "roles/lab_node/files/pve_lab/__main__.py"
+        subprocess.run([sys.executable, "-IS", program, "-", "lab-init", parent / name, "--node", name], check=True)
+        lay_scripts(SimpleNamespace(dir=parent / name)).install()
     return parent
 
 
@@ -157,7 +165,7 @@ def run_playbook(
         **environment,
     }
     return subprocess.run(
-        [BIN / "ansible-playbook", "-i", "inventories/lab", f"playbooks/{playbook}", *options],
+        [BIN / "ansible-playbook", "-i", "inventories/lab", REPOSITORY / "playbooks" / playbook, *options],
         cwd=REPOSITORY,
         env=env,
         capture_output=True,

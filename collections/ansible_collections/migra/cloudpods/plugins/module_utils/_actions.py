@@ -169,7 +169,9 @@ class Action:
     def _look_again(self) -> dict | None:
         """Return the pod's row after a change. The change is done, so that a failure here is only a warning."""
         try:
-            return self._row()
+            row = self._row()
+            pod.refuse_missing(row)
+            return row
         except CloudPodError as exc:
             self._warn(f'done, but the pod could not be looked at afterwards: {exc.msg}')
             return None
