@@ -41,12 +41,15 @@ class Supervisor:
     """Runs services until told to stop."""
 
     def __init__(self) -> None:
+        self._order: list[Service] = []  # as first started; a restart does not change it
         self._running: dict[Service, subprocess.Popen[bytes]] = {}
         self._start_at: dict[Service, float] = {}
         self.stopping = False
 
     def start(self, service: Service) -> None:
         """Start a service. It is in a session of its own, so Ctrl-C reaches only us, and ends should we be killed."""
+        if service not in self._order:
+            self._order.append(service)
         self._running[service] = subprocess.Popen(
             service.argv,
             cwd="/" if service.uid is not None else None,
@@ -86,7 +89,7 @@ class Supervisor:
     def stop(self) -> None:
         """Stop what runs, what was started last first, those of one kind together; then end whatever is left below us."""
         groups: dict[str, list[Service]] = {}
-        for service in self._running:
+        for service in (service for service in self._order if service in self._running):
             groups.setdefault(service.name.split(" ")[0], []).append(service)
         for services in reversed(groups.values()):
             self._stop_together(services)

@@ -64,6 +64,12 @@ class PodWorker(Worker):
         timer.start()
         super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
 
+    def subscribe(self) -> None:
+        """Listen to no commands: jobs are stopped in the database, and a thread here would be forked with every run."""
+
+    def unsubscribe(self) -> None:
+        """Nothing was subscribed to."""
+
     def setup_work_horse_signals(self) -> None:
         """A child ends by its parent's word only, so that a signal to the whole group does not cut a run short."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -140,6 +140,9 @@ def _outcome(rc: int | None, events: _Events) -> Outcome:
         return Outcome(result, None)
     if events.failure is not None:
         return Outcome(None, events.failure)
+    if rc is None:
+        # ansible-playbook itself was killed, by whoever: what the node did meanwhile is seen by the next run's look.
+        return Outcome(None, _stopped("ansible-playbook was killed"))
     tail = "\n".join(events.output)[-_OUTPUT_TAIL:].strip()
     if rc == 0:
         return Outcome(
