@@ -65,6 +65,15 @@ def test_fail_half_way_and_keep(lab: LabNode) -> None:
     assert lab.run(*CREATE).stderr == "CT 9101 already exists on node 'lab1'\n"
     lab.ok("pct", "unlock", 9101)
     lab.ok("pct", "destroy", 9101)
+    assert state(lab) == (None, ["subvol-9101-disk-0"], set()), "as on a real node: the file named no volume"
+
+
+def test_destroy_can_find_the_volume_of_a_killed_create(lab: LabNode) -> None:
+    lab.switch("fail", "pct create", "--half", "--keep")
+    assert lab.run(*CREATE).returncode == 255
+    lab.ok("pct", "unlock", 9101)
+    lab.ok("pct", "destroy", 9101, "--destroy-unreferenced-disks", 1)
+    assert state(lab) == NOTHING
 
 
 def test_only_the_container_that_is_meant_fails(lab: LabNode) -> None:
@@ -122,10 +131,10 @@ def test_set_waits_for_proxmox_own_lock(lab: LabNode) -> None:
 
 
 def test_a_lock_that_never_frees_is_given_up(lab: LabNode, capsys: pytest.CaptureFixture[str]) -> None:
-    path = str(lab.dir / "run/lock/lxc/pve-config-9101.lock")
-    with held_as_proxmox(path, "/run/lock/lxc/pve-config-9101.lock", 10), pytest.raises(PveError) as refused:  # noqa: SIM117
-        with held_as_proxmox(path, "/run/lock/lxc/pve-config-9101.lock", 0.05, rc=4):
-            pass
+    path, shown = str(lab.dir / "run/lock/lxc/pve-config-9101.lock"), "/run/lock/lxc/pve-config-9101.lock"
+    impatient = held_as_proxmox(path, shown, 0.05, rc=4)
+    with held_as_proxmox(path, shown, 10), pytest.raises(PveError) as refused, impatient:
+        pass
     assert refused.value.message == "can't lock file '/run/lock/lxc/pve-config-9101.lock' - got timeout"
     assert refused.value.rc == 4
     assert capsys.readouterr().err == "trying to acquire lock...\n"

@@ -12,6 +12,10 @@ class PveError(Exception):
         self.rc = rc
 
 
+class NoSuchContainer(PveError):
+    """The node has no file of that container."""
+
+
 class Interrupted(PveError):
     """SIGTERM, SIGINT or SIGQUIT arrived: what was begun is to be undone."""
 

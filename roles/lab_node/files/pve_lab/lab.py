@@ -7,7 +7,7 @@ import os
 from contextlib import AbstractContextManager
 
 from .conf import Conf
-from .errors import PveError
+from .errors import NoSuchContainer, PveError
 from .files import held_as_proxmox, read_text, write_text
 
 CONF_LOCK_TIMEOUT_S = 10
@@ -46,7 +46,7 @@ class Lab:
         """Return a container's configuration; `missing_rc` is 2 where Proxmox dies in the foreground."""
         text = read_text(self.conf_path(vmid), "\0")
         if text == "\0":
-            raise PveError(f"Configuration file 'nodes/{self.node}/lxc/{vmid}.conf' does not exist", missing_rc)
+            raise NoSuchContainer(f"Configuration file 'nodes/{self.node}/lxc/{vmid}.conf' does not exist", missing_rc)
         return Conf.parse(text, vmid)
 
     def save(self, vmid: int, conf: Conf) -> None:

@@ -123,20 +123,14 @@ def _take_vmid(call: Call) -> Conf | None:
 def _undo(call: Call, old: Conf | None) -> None:
     """Remove what a failed create has made; a forced restore leaves the old container."""
     keep = set(volumes.volids(old.main)) if old else set()
-    for volume in _own_volumes(call):
-        if volume not in keep:
-            storage.free(call.lab, volume)
+    for volid in storage.subvolumes_of(call.lab, call.vmid):
+        if volid not in keep:
+            storage.free(call.lab, volid)
     with call.lab.locked(call.vmid):
         if old:
             call.lab.save(call.vmid, old)
         elif os.path.exists(call.lab.conf_path(call.vmid)):
             os.unlink(call.lab.conf_path(call.vmid))
-
-
-def _own_volumes(call: Call) -> list[str]:
-    """Return the volumes that carry this vmid, in any storage."""
-    found = [volume for each in storage.storages(call.lab).values() if each.active for volume in each.volumes()]
-    return [volume["volid"] for volume in found if volume["vmid"] == call.vmid and volume["type"] == "rootdir"]
 
 
 # -- the work ------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import pools, runtime, volumes
+from . import pools, runtime, storage, volumes
 from .cli import Call
 from .conf import Conf, Section
 from .errors import PveError
@@ -25,6 +25,9 @@ def destroy(call: Call) -> None:
             sys.stderr.write(f"forced to stop CT {vmid} before destroying!\n")
             runtime.stop(lab, vmid)
         volumes.free_all(lab, conf)
+        # Without it the volume of a create that was killed stays: its file, nothing but `lock: create`, names none.
+        for volid in storage.subvolumes_of(lab, vmid) if call.flag("destroy-unreferenced-disks") else ():
+            storage.free(lab, volid)
         lab.save(vmid, Conf(Section(lock="destroyed")))
         call.switches.middle()
         pools.leave(lab, vmid)

@@ -8,7 +8,7 @@ import time
 from . import runtime, storage
 from .cli import Call
 from .conf import Conf, Section, encode_text
-from .errors import PveError
+from .errors import NoSuchContainer, PveError
 from .formats import split_properties
 
 GIB = 1 << 30
@@ -22,7 +22,7 @@ def list_containers(call: Call) -> None:
     for vmid in call.lab.vmids():
         try:
             main = call.lab.load(vmid).main
-        except PveError:  # destroyed since the directory was read
+        except NoSuchContainer:  # destroyed since the directory was read
             continue
         status = "running" if vmid in running else "stopped"
         lines.append(form.format(vmid, status, main.get("lock", ""), main.get("hostname", f"CT{vmid}")))

@@ -187,10 +187,8 @@ def _copy(call: Call, source: Section, newid: int, name: str | None) -> None:
 
 def _undo_clone(lab: Lab, newid: int) -> None:
     """Remove what a failed clone has made."""
-    for each in storage.storages(lab).values():
-        for volume in each.volumes() if each.active else ():
-            if volume["vmid"] == newid and volume["type"] == "rootdir":
-                storage.free(lab, volume["volid"])
+    for volid in storage.subvolumes_of(lab, newid):
+        storage.free(lab, volid)
     if os.path.exists(lab.conf_path(newid)):
         os.unlink(lab.conf_path(newid))
 

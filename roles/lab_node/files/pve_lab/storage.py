@@ -48,7 +48,7 @@ class Storage:
         """Return total, used and available in KiB."""
         total = self.lab.capacity_kib.get(self.name, DEFAULT_CAPACITY_KIB)
         files = [*self._files("backup", "dump", _ARCHIVE), *self._files("vztmpl", "template/cache", _TEMPLATE)]
-        held = SUBVOLUME_KIB * len(self._subvolume_paths()) + sum(volume["size"] for volume in files) // 1024
+        held = SUBVOLUME_KIB * len(self.subvolume_paths()) + sum(volume["size"] for volume in files) // 1024
         used = min(total, min(BASE_USED_KIB, total // 10) + held)
         return total, used, total - used
 
@@ -75,10 +75,10 @@ class Storage:
                 "size": refquota(path),
                 "vmid": vmid,
             }
-            for name, path, vmid in self._subvolume_paths()
+            for name, path, vmid in self.subvolume_paths()
         ]
 
-    def _subvolume_paths(self) -> list[tuple[str, str, int]]:
+    def subvolume_paths(self) -> list[tuple[str, str, int]]:
         """Return (name in a volid, path, vmid) of each subvolume."""
         found = [
             (f"{prefix}{name}", os.path.join(folder, name), _SUBVOLUME.match(name))
@@ -198,6 +198,17 @@ def path_of(lab: Lab, volid: str) -> str:
     if not colon or not volume or ".." in volume.split("/"):
         raise PveError(f"unable to parse volume ID '{volid}'")
     return usable(lab, name).volume_path(volume)
+
+
+def subvolumes_of(lab: Lab, vmid: int) -> list[str]:
+    """Return the volids of all subvolumes that carry a vmid, whether or not its configuration names them."""
+    return [
+        f"{each.name}:{name}"
+        for each in storages(lab).values()
+        if each.active
+        for name, _path, owner in each.subvolume_paths()
+        if owner == vmid
+    ]
 
 
 def free(lab: Lab, volid: str) -> None:
