@@ -16,6 +16,7 @@ TYPE_CHECKING = False  # what type checkers know as typing.TYPE_CHECKING
 if TYPE_CHECKING:
     import argparse
 
+SLICE_S = 0.05
 DEFAULTS: dict = {"root_check": False, "delay_s": {}, "fail": []}
 
 
@@ -52,7 +53,7 @@ class Switches:
         delay_s = delays.get(self._command, delays.get("*", 0))
         if delay_s > 0:
             sys.stdout.flush()
-            time.sleep(delay_s)
+            _take(delay_s)
         if self._half:
             raise self._half
 
@@ -67,6 +68,13 @@ class Switches:
                         _write(self._lab, switches)
                     return entry
         return None
+
+
+def _take(delay_s: float) -> None:
+    """Let time pass, in slices: a signal that arrives just before a sleep begins is only heard when it ends."""
+    deadline = time.monotonic() + delay_s
+    while (left_s := deadline - time.monotonic()) > 0:
+        time.sleep(min(left_s, SLICE_S))
 
 
 def _matches(entry: dict, command: str, vmid: int | None) -> bool:
