@@ -46,7 +46,7 @@ class Conf:
         """Return a comma list such as ``net0`` as a dict; a first word without ``=`` stands under ``volume``."""
         words = self.current.get(key, "").split(",")
         pairs = (word.split("=", 1) if "=" in word else ("volume", word) for word in words if word)
-        return {name: value for name, value in pairs}
+        return dict(pairs)
 
 
 def parse_conf(text: str) -> Conf:

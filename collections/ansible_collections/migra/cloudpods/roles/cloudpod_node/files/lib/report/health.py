@@ -39,9 +39,7 @@ def row(node: Node, vmid: int) -> dict | None:
     if not node.in_pool(vmid) and not unfinished:
         return None
     measured = measure(node, vmid, conf)
-    reasons = (
-        [("critical", "unfinished: a create was killed")] if unfinished else judge(node, vmid, conf, measured, busy)
-    )
+    reasons = [("critical", "unfinished: a create was killed")] if unfinished else judge(node, vmid, conf, measured, busy)
     verdict = max((level for level, _ in reasons), key=VERDICTS.index, default="ok")
     return {"vmid": vmid, "exists": True, **measured, "verdict": verdict, "reasons": [words for _, words in reasons]}
 
