@@ -32,7 +32,7 @@ class BadParameter(CloudPodError):
 
     def __init__(self, problems: dict[str, str]) -> None:
         text = '; '.join(f'{name}: {rule}' for name, rule in problems.items())
-        super().__init__(text, parameter=next(iter(problems)), parameters=list(problems))
+        super().__init__(text, parameters=list(problems))
 
 
 class Refused(CloudPodError):

@@ -78,11 +78,16 @@ left_behind:
   type: str
   sample: nothing
 parameters:
-  description: The parameters that break a rule, if that is why the module failed.
+  description: The parameters that break a rule, or that name another owner than the pod has, if that is why the module failed.
   returned: when a parameter is refused
   type: list
   elements: str
   sample: [hostname]
+busy:
+  description: Who holds the lock of the pod, if that is why the module failed.
+  returned: when another run holds the lock
+  type: dict
+  sample: {pid: 4711, run: job1.1, script: cloudpod-backup, since: "2026-11-21T00:00:00Z"}
 rc:
   description: The exit code of the script, if a script ended badly.
   returned: when a script failed

@@ -83,7 +83,7 @@ left_behind:
   type: str
   sample: nothing
 parameters:
-  description: The parameters that break a rule, if that is why the module failed.
+  description: The parameters that break a rule, or that name another owner than the pod has, if that is why the module failed.
   returned: when a parameter is refused
   type: list
   elements: str
