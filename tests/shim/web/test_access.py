@@ -125,7 +125,7 @@ def test_a_wrong_method_is_answered_with_those_that_exist(api, settings, assert_
 
 
 @pytest.mark.parametrize(
-    "path", ["/nowhere", "/internal", "/internal/", "/api/cloudpods/", "/internal/cloudpods/9101/reboot", "/%00", "/%ff", "//"]
+    "path", ["/nowhere", "/internal", "/internal/", "/internal/cloudpods/9101/reboot", "/%00", "/%ff"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_an_unknown_route_is_a_problem_of_its_own(api, assert_problem, path, method):
@@ -133,7 +133,10 @@ def test_an_unknown_route_is_a_problem_of_its_own(api, assert_problem, path, met
 
 
 def test_a_method_that_http_does_not_know_is_a_problem(api, assert_problem):
-    answer = api.simulate_request("GET", "/api/jobs/x", extras={"REQUEST_METHOD": "BREW"})
+    environ = {**falcon.testing.create_environ("/api/jobs/x"), "REQUEST_METHOD": "BREW"}
+    started = falcon.testing.StartResponseMock()
+    text = b"".join(api.app(environ, started))
+    answer = falcon.testing.Result([text], started.status, started.headers)
     assert_problem(answer, answer.status_code)
     assert 400 <= answer.status_code < 500
 

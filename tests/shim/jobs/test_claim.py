@@ -1,0 +1,231 @@
+"""Which job is claimed next, by whom, and for how long it is held."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from shim import db
+from shim.jobs import claim, state
+from shim.jobs.catalog import ACTIONS
+
+ALL = list(ACTIONS)
+pytestmark = pytest.mark.usefixtures("session")
+
+
+def take(types=ALL, worker="w1", lease_s=30.0):
+    job = claim.claim(list(types), worker=worker, lease_s=lease_s)
+    return job.id if job else None
+
+
+def test_nothing_queued_gives_nothing():
+    assert take() is None
+
+
+def test_a_claimed_job_is_running_held_and_counted(rows, sql):
+    job = rows.job("CREATE", pod=rows.pod())
+    assert take(worker="w1", lease_s=30) == job
+    row = sql.row("cloud_pod_jobs", job)
+    assert (row["status"], row["attempt"], row["tries"], row["worker"]) == ("running", 1, 0, "w1")
+    left = sql.value("SELECT extract(epoch FROM lease_until - now()) FROM cloud_pod_jobs WHERE id = %s", job)
+    assert 20 < left <= 30
+    assert row["started_at"] is not None
+
+
+def test_a_claimed_job_is_not_claimed_again(rows):
+    rows.job(pod=rows.pod())
+    assert take() is not None
+    assert take() is None
+
+
+def test_the_order_is_priority_then_age_then_id(rows):
+    old = {"created_at": "2026-01-01"}
+    expected = [
+        rows.job("DESTROY", pod=rows.pod(), created_at="2026-01-03"),
+        rows.job("CREATE", pod=rows.pod(), created_at="2026-01-01"),
+        rows.job("CREATE", pod=rows.pod(), created_at="2026-01-02"),
+        rows.job("SCALE", pod=rows.pod(), **old),
+        *sorted([rows.job("BACKUP", pod=rows.pod(), **old), rows.job("BACKUP", pod=rows.pod(), **old)]),
+        rows.job("HEALTH_CHECK", pod=rows.pod(), **old),
+    ]
+    assert [end(take()) for _ in expected] == expected
+
+
+def end(job_id):
+    """End a claimed job, so that the node's cap is not in the way; return its id."""
+    db.database.execute_sql("UPDATE cloud_pod_jobs SET status = 'success', lease_until = NULL WHERE id = %s", (job_id,))
+    return job_id
+
+
+def test_changes_of_one_pod_run_one_at_a_time_in_the_order_asked(rows):
+    pod = rows.pod()
+    backup = rows.job("BACKUP", pod=pod, created_at="2026-01-01")
+    scale = rows.job("SCALE", pod=pod, created_at="2026-01-02")
+    destroy = rows.job("DESTROY", pod=pod, created_at="2026-01-03")
+    taken = []
+    for _ in range(3):
+        taken.append(take())
+        assert take() is None
+        end(taken[-1])
+    assert taken == [backup, scale, destroy]
+
+
+def test_a_change_that_waits_for_its_retry_keeps_later_changes_waiting(rows):
+    pod = rows.pod()
+    rows.job("CREATE", pod=pod, run_after="2999-01-01")
+    rows.job("DESTROY", pod=pod)
+    assert take() is None
+
+
+@pytest.mark.parametrize("status", ["success", "failed", "cancelled"])
+def test_a_finished_change_holds_nobody_up(rows, status):
+    pod = rows.pod()
+    rows.job("CREATE", pod=pod, status=status, created_at="2026-01-01")
+    later = rows.job("BACKUP", pod=pod)
+    assert take() == later
+
+
+def test_changes_of_one_moment_run_by_id(rows):
+    pod = rows.pod()
+    first, second = sorted(rows.job("BACKUP", pod=pod, created_at="2026-01-01") for _ in range(2))
+    assert [take(), take()] == [first, None]
+    end(first)
+    assert take() == second
+
+
+def test_reading_a_pod_needs_not_wait_for_its_changes(rows):
+    pod = rows.pod()
+    change, check = rows.job("BACKUP", pod=pod), rows.job("HEALTH_CHECK", pod=pod)
+    assert [take(), take()] == [change, check]
+
+
+def test_a_busy_pod_does_not_hold_up_others(rows):
+    busy, free = rows.pod(), rows.pod()
+    running, waiting, other = rows.job("DESTROY", pod=busy), rows.job("DESTROY", pod=busy), rows.job("BACKUP", pod=free)
+    assert [take(), take()] == [running, other]
+    assert waiting not in (running, other)
+
+
+@pytest.mark.parametrize("cap", [1, 3])
+def test_a_node_runs_no_more_than_its_cap(rows, sql, cap):
+    sql("UPDATE cloud_pod_nodes SET max_running_jobs = %s WHERE name = 'lab1'", cap)
+    for _ in range(cap + 2):
+        rows.job("HEALTH_CHECK", pod=rows.pod())
+    taken = [take() for _ in range(cap)]
+    assert None not in taken
+    assert take() is None
+    end(taken[0])
+    assert take() is not None
+
+
+def test_a_node_at_its_cap_does_not_hold_up_another(rows, sql):
+    sql("UPDATE cloud_pod_nodes SET max_running_jobs = 1")
+    rows.job("DESTROY", pod=rows.pod())
+    rows.job("DESTROY", pod=rows.pod())
+    elsewhere = rows.job("BACKUP", pod=rows.pod("lab2"), node="lab2")
+    take()
+    assert take() == elsewhere
+
+
+def test_a_job_is_not_claimed_before_its_time(rows, sql):
+    job = rows.job(pod=rows.pod(), run_after="2999-01-01")
+    assert take() is None
+    sql("UPDATE cloud_pod_jobs SET run_after = now() WHERE id = %s", job)
+    assert take() == job
+
+
+@pytest.mark.parametrize("type", ALL)
+def test_only_the_types_of_a_workers_queues_are_claimed(rows, type):
+    job = rows.job(type, pod=rows.pod())
+    assert take([t for t in ALL if t != type]) is None
+    assert take([]) is None
+    assert take([type]) == job
+
+
+def test_the_first_start_stays_the_start_when_a_job_runs_again(rows, sql):
+    job = rows.job(pod=rows.pod(), started_at="2026-01-01", attempt=1)
+    assert take() == job
+    row = sql.row("cloud_pod_jobs", job)
+    assert (row["started_at"].year, row["attempt"]) == (2026, 2)
+    assert row["started_at"].month == 1
+
+
+def in_threads(number, work):
+    """Run `work` in threads that start together, each with a connection of its own; return the results."""
+    barrier = threading.Barrier(number)
+
+    def one(index):
+        with db.session():
+            barrier.wait(timeout=20)
+            return work(index)
+
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(one, range(number)))
+
+
+def test_twenty_at_once_claim_fifty_jobs_each_once(rows, sql, tenants):
+    db.connect(tenants.database_url, pool_size=25)
+    sql("UPDATE cloud_pod_nodes SET max_running_jobs = 100")
+    made = {rows.job(pod=rows.pod(allocation=False)) for _ in range(50)}
+
+    def until_empty(index):
+        taken = []
+        while (job := take(worker=f"w{index}")) is not None:
+            taken.append(job)
+        return taken
+
+    taken = [job for jobs in in_threads(20, until_empty) for job in jobs]
+    assert sorted(taken) == sorted(made)
+    assert sql.value("SELECT max(attempt) FROM cloud_pod_jobs") == 1
+
+
+def test_many_at_once_do_not_pass_a_nodes_cap(rows, tenants):
+    db.connect(tenants.database_url, pool_size=15)
+    for _ in range(12):
+        rows.job(pod=rows.pod(allocation=False))
+    taken = in_threads(12, lambda index: take(worker=f"w{index}"))
+    assert len([job for job in taken if job]) == 4
+
+
+def test_many_at_once_take_one_change_of_a_pod(rows, tenants):
+    db.connect(tenants.database_url, pool_size=12)
+    pod = rows.pod()
+    jobs = [rows.job(pod=pod) for _ in range(10)]
+    assert [job for job in in_threads(10, lambda index: take(worker=f"w{index}")) if job] == jobs[:1]
+
+
+def test_the_database_itself_refuses_a_second_running_change_of_a_pod(rows):
+    import psycopg2
+
+    pod = rows.pod()
+    rows.running(pod=pod)
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        rows.running(pod=pod)
+
+
+def test_renewing_moves_the_lease(rows, sql):
+    job = rows.running(pod=rows.pod(), lease_until="2026-01-01")
+    assert claim.renew(job, lease_s=30)
+    assert sql.value("SELECT lease_until > now() + interval '20 s' FROM cloud_pod_jobs")
+
+
+def test_an_older_attempt_cannot_renew(rows, sql):
+    job = rows.running(pod=rows.pod())
+    sql("UPDATE cloud_pod_jobs SET attempt = 2, lease_until = '2026-01-01'")
+    assert not claim.renew(job, lease_s=30)
+    assert sql.value("SELECT lease_until < now() FROM cloud_pod_jobs")
+
+
+@pytest.mark.parametrize("status", ["queued", "success", "failed", "cancelled"])
+def test_a_job_that_does_not_run_cannot_be_renewed(rows, sql, status):
+    job = rows.running(pod=rows.pod())
+    sql("UPDATE cloud_pod_jobs SET status = %s, lease_until = NULL", status)
+    assert not claim.renew(job, lease_s=30)
+    assert sql.value("SELECT lease_until IS NULL FROM cloud_pod_jobs")
+
+
+def test_a_dead_workers_leases_end_at_once_and_nobody_elses(rows, sql):
+    mine, other = rows.running(pod=rows.pod(), worker="w1"), rows.running(pod=rows.pod(), worker="w2")
+    claim.expire("w1")
+    assert state.collect_lost() == [(mine.id, "BACKUP")]
+    assert sql.row("cloud_pod_jobs", other.id)["status"] == "running"
