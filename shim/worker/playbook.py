@@ -131,7 +131,16 @@ def _write_variables(run: Run) -> None:
     env.mkdir(parents=True, mode=0o700)
     descriptor = os.open(env / "extravars", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump(run.variables, file)
+        json.dump(_literal(run.variables), file)
+
+
+def _literal(value: Any) -> Any:
+    """Return the value with every text marked so that Ansible takes it as it is: it evaluates `{{ }}` in extra vars otherwise."""
+    if isinstance(value, dict):
+        return {key: _literal(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_literal(inner) for inner in value]
+    return {"__ansible_unsafe": value} if isinstance(value, str) else value
 
 
 def _outcome(rc: int | None, events: _Events) -> Outcome:
@@ -153,7 +162,7 @@ def _outcome(rc: int | None, events: _Events) -> Outcome:
 
 
 def _failure(res: dict[str, Any]) -> dict[str, Any]:
-    kept: dict[str, Any] = {key: res[key] for key in ("rc", "stderr_tail", "busy") if key in res}
+    kept: dict[str, Any] = {key: res[key] for key in ("rc", "stderr", "busy", "differences", "parameters") if key in res}
     return {
         "msg": str(res.get("msg") or "the task failed without a message"),
         "retryable": bool(res.get("retryable", False)),
@@ -164,7 +173,8 @@ def _failure(res: dict[str, Any]) -> dict[str, Any]:
 
 def _unreachable(data: dict[str, Any]) -> dict[str, Any]:
     host, msg = data.get("host"), (data.get("res") or {}).get("msg", "no reason given")
-    return {"msg": f"cannot reach node {host}: {msg}", "retryable": True, "left_behind": "nothing"}
+    # The connection may have been lost after the script began.
+    return {"msg": f"cannot reach node {host}: {msg}", "retryable": True, "left_behind": "unknown"}
 
 
 def _stopped(reason: str) -> dict[str, Any]:
