@@ -93,6 +93,22 @@ def test_a_signal_in_the_middle_leaves_nothing(node: Scripts, command: str, numb
     assert (line["outcome"], line["rc"]) == ("interrupted", SIGNALS[number])
 
 
+def test_a_signal_at_any_moment_leaves_nothing_or_a_whole_pod(node: Scripts) -> None:
+    # The delays only spread the signals over the run, wherever they fall: no single one has to hit anything.
+    for step in range(20):
+        process = node.start("create", *create_arguments())
+        time.sleep(0.012 * step)
+        process.send_signal(signal.SIGTERM)
+        done = finished(process)
+        if done.returncode == 0:
+            assert node.lab.running(9101) and [line.split()[-1] for line in node.ipam()] == ["active"]
+            assert node.run("destroy", 9101).returncode == 0
+        else:
+            # Before the traps are set nothing has been done, and the signal ends the script by itself.
+            assert done.returncode in (143, -signal.SIGTERM), done
+        node.assert_no_trace(9101)
+
+
 @pytest.mark.parametrize("lock", ["9101", "reserve"])
 def test_a_signal_while_waiting_for_a_lock_is_heard(node: Scripts, lock: str) -> None:
     node.hold(lock)

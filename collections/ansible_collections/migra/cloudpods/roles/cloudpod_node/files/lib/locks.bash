@@ -28,6 +28,8 @@ empty_run_lock() {
 # Take the reservation lock; return 1 when it is not to be had. The caller decides what that means:
 # a create gives up, a clean-up says what is left.
 take_reservation_lock() {
+  # A clean-up that interrupts whoever holds it would otherwise wait for itself.
+  release_reservation_lock
   exec {RESERVATION_LOCK}<>"$LOCK_DIR/reserve"
   wait_for flock -w 30 "$RESERVATION_LOCK" || {
     release_reservation_lock
@@ -36,7 +38,9 @@ take_reservation_lock() {
 }
 
 release_reservation_lock() {
+  [[ -n $RESERVATION_LOCK ]] || return 0
   exec {RESERVATION_LOCK}>&-
+  RESERVATION_LOCK=''
 }
 
 # Given a vmid, succeed when somebody holds its run lock. A shared lock is tried, so that two who look do not meet.

@@ -49,11 +49,24 @@ interrupted() {
   ignore_signals
   FAILURE="ended by signal $2"
   for child in $(jobs -pr); do
+    wait_until_started "$child"
     kill -TERM "$child" 2>/dev/null || true
     wait "$child" || true
   done
+  # An interrupted exec may have left tee's pipe open in this shell: it would wait for its end for ever.
+  [[ -z $TEE ]] || kill -TERM "$TEE" 2>/dev/null || true
   end_talk
   exit $((128 + $1))
+}
+
+# Given a child, wait until it is the program it was started for. Between fork and exec it is still a shell with our traps,
+# and a signal sent to it then is lost.
+wait_until_started() {
+  local tries
+  for ((tries = 0; tries < 100; tries++)); do
+    [[ /proc/$1/exe -ef /proc/$$/exe ]] || return 0
+    sleep 0.01
+  done
 }
 
 # The EXIT trap: after a failure clean up, log and explain; in any case say that the vmid is free again.
