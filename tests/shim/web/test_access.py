@@ -124,9 +124,7 @@ def test_a_wrong_method_is_answered_with_those_that_exist(api, settings, assert_
             assert methods(resource)[0] in answer.headers["allow"]
 
 
-@pytest.mark.parametrize(
-    "path", ["/nowhere", "/internal", "/internal/", "/internal/cloudpods/9101/reboot", "/%00", "/%ff"]
-)
+@pytest.mark.parametrize("path", ["/nowhere", "/internal", "/internal/", "/internal/cloudpods/9101/reboot", "/%00", "/%ff"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_an_unknown_route_is_a_problem_of_its_own(api, assert_problem, path, method):
     assert_problem(api.simulate_request(method, path), 404, "not_found")

@@ -1,0 +1,262 @@
+"""The schema: on a fresh database, twice, two at once, as plain SQL, and beside a panel's own tables."""
+
+import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import Sql
+
+from shim import db, migrations
+from shim.cloudpods.seed import seed
+from shim.embedded.postgres import _find
+
+# Every column of the master spec's section 1 and of seed 001's tables, in our spelling.
+SEEDS = {
+    "tenants": "id name slug owner_user_id plan_id region created_at updated_at",
+    "users": "id email name role created_at updated_at",
+    "plans": ("id name slug description max_cloud_pods max_cpu_cores max_ram_mb max_disk_gb backup_policy created_at"),
+    "cloud_pods": (
+        "id tenant_id vmid hostname ip region status plan_snapshot cores memory_mb swap_mb storage bridge created_at updated_at"
+        " deleted_at last_backup_at last_health_status last_health_checked blueprint_id"
+    ),
+    "cloud_pod_jobs": "id cloud_pod_id tenant_id type status payload result error created_at started_at finished_at",
+    "cloud_pod_events": "id cloud_pod_id tenant_id type message data created_at",
+    "tenant_quotas": (
+        "id tenant_id max_cloud_pods max_cpu_cores max_ram_mb max_disk_gb used_cloud_pods used_cpu_cores used_ram_mb"
+        " used_disk_gb created_at updated_at"
+    ),
+    "blueprints": "id name slug description spec created_at updated_at",
+    "cloud_pod_nodes": (
+        "id name provider api_url node_name status total_cpu_cores total_memory_mb total_disk_gb created_at updated_at"
+    ),
+    "cloud_pod_allocations": "id node_id used_cpu_cores used_memory_mb used_disk_gb created_at updated_at",
+}
+
+# Verbatim from the seed.
+SEED_INSERTS = """
+   INSERT INTO cloud_pod_nodes (name, provider, api_url, node_name, status, total_cpu_cores, total_memory_mb, total_disk_gb)
+   VALUES 
+     ('srv1-web', 'proxmox', 'https://10.1.10.10:8006/api2/json', 'srv1-web', 'active', 16, 32768, 500),
+     ('pod-node-1', 'proxmox', 'https://10.1.10.11:8006/api2/json', 'pod-node-1', 'active', 32, 65536, 1000);
+   
+   -- Initialize allocations
+   INSERT INTO cloud_pod_allocations (node_id, used_cpu_cores, used_memory_mb, used_disk_gb)
+   SELECT id, 0, 0, 0 FROM cloud_pod_nodes;
+"""  # noqa: W291, W293
+
+COLUMNS = """
+SELECT table_name, column_name, data_type, is_nullable, column_default, table_schema FROM information_schema.columns
+WHERE table_schema IN ('public', 'cloudpods') AND table_name <> 'cloudpods_migrations' ORDER BY 1, 2
+"""
+CONSTRAINTS = """
+SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+WHERE connamespace IN ('public'::regnamespace, 'cloudpods'::regnamespace) AND conrelid::regclass::text !~ 'migrations'
+ORDER BY 1, 2
+"""
+INDEXES = "SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1, 2"
+
+
+@pytest.fixture
+def fresh(empty_database):
+    """Bind the shim to a database with nothing in it; return plain SQL on it."""
+    db.connect(empty_database, pool_size=8)
+    sql = Sql(empty_database)
+    yield sql
+    sql.close()
+
+
+def upgrade():
+    with db.session():
+        return migrations.upgrade()
+
+
+def pending():
+    with db.session():
+        return migrations.pending()
+
+
+def psql(url, text):
+    """Apply SQL as a person would, by `psql -f`."""
+    from shim.embedded.account import Account
+
+    program = _find(Account(Path("/"), None, None)) / "psql"
+    command = [str(program), url, "--no-psqlrc", "-q", "-f", "-"]
+    return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_fresh_database_gets_everything_in_public(fresh):
+    assert upgrade() == ["0001_foundation"]
+    tables = {row[0] for row in fresh("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+    assert set(SEEDS) <= tables
+    assert fresh("SELECT tablename FROM pg_tables WHERE schemaname = 'cloudpods'") == [("cloudpods_migrations",)]
+
+
+@pytest.mark.parametrize("table", SEEDS)
+def test_every_column_of_the_seeds_is_there(sql, settings, table):
+    there = {row[0] for row in sql("SELECT column_name FROM information_schema.columns WHERE table_name = %s", table)}
+    assert set(SEEDS[table].split()) <= there
+
+
+def test_a_second_time_there_is_nothing_to_do(fresh):
+    upgrade()
+    before = fresh(COLUMNS)
+    assert pending() == []
+    assert upgrade() == []
+    assert fresh(COLUMNS) == before
+
+
+def test_pending_on_a_fresh_database_names_every_step(fresh):
+    assert pending() == ["0001_foundation"]
+
+
+def test_several_at_once_apply_each_step_once(fresh):
+    barrier = threading.Barrier(6)
+
+    def one(_):
+        barrier.wait(timeout=20)
+        return upgrade()
+
+    with ThreadPoolExecutor(6) as pool:
+        applied = [name for names in pool.map(one, range(6)) for name in names]
+    assert applied == ["0001_foundation"]
+
+
+def test_another_migration_that_has_not_committed_yet_is_waited_for(fresh, empty_database, eventually):
+    """The schema itself is made by both: the second must wait for the first one's, not fail on it."""
+    import psycopg2
+
+    with ThreadPoolExecutor(1) as pool:
+        first = psycopg2.connect(empty_database)
+        first.cursor().execute("CREATE SCHEMA IF NOT EXISTS cloudpods")
+        second = pool.submit(upgrade)
+        eventually(lambda: second.done() or fresh("SELECT 1 FROM pg_locks WHERE NOT granted"))
+        first.commit()
+        first.close()
+        assert second.result(timeout=20) == ["0001_foundation"]
+
+
+def test_the_seeds_own_inserts_run_verbatim(fresh, empty_database):
+    upgrade()
+    done = psql(empty_database, SEED_INSERTS)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert fresh("SELECT name, total_cpu_cores, total_memory_mb FROM cloud_pod_nodes ORDER BY total_cpu_cores") == [
+        ("srv1-web", 16, 32768),
+        ("pod-node-1", 32, 65536),
+    ]
+    joined = "SELECT count(*) FROM cloud_pod_allocations a JOIN cloud_pod_nodes n ON n.id = a.node_id"
+    assert fresh.value(joined) == 2
+    assert fresh.value("SELECT count(*) FROM cloud_pod_nodes WHERE id <> '' AND created_at <= now()") == 2
+
+
+def test_a_pod_is_placed_on_a_node_that_the_seeds_insert_made(fresh, empty_database, settings):
+    from conftest import Api
+
+    db.connect(empty_database, pool_size=8)
+    upgrade()
+    psql(empty_database, SEED_INSERTS)
+    fresh("INSERT INTO users (id, email) VALUES ('u', 'a@example.com')")
+    limits = "max_cloud_pods, max_cpu_cores, max_ram_mb, max_disk_gb"
+    fresh(f"INSERT INTO plans (id, name, slug, {limits}) VALUES ('p', 'p', 'p', 1, 1, 1, 1)")
+    fresh("INSERT INTO tenants (id, name, slug, owner_user_id, plan_id) VALUES ('TENANT-123', 't', 't', 'u', 'p')")
+    api = Api(settings.model_copy(update={"database_url": empty_database}))
+    body = {"tenantId": "TENANT-123", "hostname": "a", "cores": 1, "memoryMb": 512}
+    assert api.simulate_post("/internal/cloudpods", json=body).json["cloudPod"]["node"] == "pod-node-1"
+    full = api.simulate_post("/internal/cloudpods", json={**body, "memoryMb": 65536, "node": "pod-node-1"})
+    assert (full.status_code, full.json["code"]) == (409, "no_capacity")
+
+
+def shape(sql):
+    return sql(COLUMNS), sql(CONSTRAINTS), sql(INDEXES)
+
+
+def test_plain_sql_by_psql_makes_what_the_migrations_make(fresh, empty_database, sql, settings):
+    done = psql(empty_database, migrations.as_sql())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert shape(fresh) == shape(sql)
+    assert upgrade() == []
+    assert pending() == []
+
+
+def test_plain_sql_on_a_database_that_has_it_changes_nothing(fresh, empty_database):
+    upgrade()
+    before = shape(fresh)
+    psql(empty_database, migrations.as_sql())
+    assert shape(fresh) == before
+
+
+PANELS = {
+    "integer ids": """
+        CREATE TABLE public.users (id serial PRIMARY KEY, login text NOT NULL UNIQUE);
+        CREATE TABLE public.tenants (id serial PRIMARY KEY, title text, user_id integer REFERENCES public.users (id));
+        CREATE TABLE public.plans (id serial PRIMARY KEY, price numeric(10, 2) NOT NULL);
+        CREATE TABLE public.cloud_pods (id serial PRIMARY KEY, tenant integer REFERENCES public.tenants (id), kind text);
+        INSERT INTO public.users (login) VALUES ('root'), ('anna');
+        INSERT INTO public.tenants (title, user_id) VALUES ('Acme', 2);
+        INSERT INTO public.plans (price) VALUES (9.99);
+        INSERT INTO public.cloud_pods (tenant, kind) VALUES (1, 'vm');
+    """,
+    "Prisma's names": """
+        CREATE TABLE public.users ("id" text PRIMARY KEY, "emailAddress" text, "createdAt" timestamp(3) DEFAULT now());
+        CREATE TABLE public.tenants ("id" text PRIMARY KEY, "planId" text);
+        CREATE TABLE public.plans ("id" text PRIMARY KEY, "maxCloudPods" integer);
+        CREATE TABLE public.cloud_pods ("id" text PRIMARY KEY, "vmid" integer UNIQUE);
+        INSERT INTO public.users VALUES ('u1', 'a@example.com');
+        INSERT INTO public.tenants VALUES ('TENANT-123', 'p1');
+        INSERT INTO public.plans VALUES ('p1', 3);
+        INSERT INTO public.cloud_pods VALUES ('c1', 9101);
+    """,
+    "a view and a sequence": """
+        CREATE TABLE public.people (id serial PRIMARY KEY, name text);
+        CREATE VIEW public.users AS SELECT * FROM public.people;
+        CREATE SEQUENCE public.plans;
+        CREATE TABLE public.tenants (id integer PRIMARY KEY);
+        CREATE TABLE public.cloud_pods (id integer PRIMARY KEY);
+        INSERT INTO public.people (name) VALUES ('anna');
+    """,
+    "a renamed table, which keeps its index's name": """
+        CREATE TABLE public.people (id integer CONSTRAINT users_pkey PRIMARY KEY);
+        CREATE TABLE public.tenants (id integer PRIMARY KEY);
+        CREATE TABLE public.plans (id integer PRIMARY KEY);
+        CREATE TABLE public.cloud_pods (id integer PRIMARY KEY);
+        INSERT INTO public.people VALUES (1);
+    """,
+}
+PANEL_COLUMNS = """
+SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull FROM pg_attribute a
+JOIN pg_class c ON c.oid = a.attrelid WHERE c.oid = ANY(%s::oid[]) AND a.attnum > 0 ORDER BY 1, a.attnum
+"""
+
+
+@pytest.mark.parametrize("way", ["migrate", "psql"])
+@pytest.mark.parametrize("panel", PANELS.values(), ids=PANELS)
+def test_a_panels_tables_of_the_same_names_stay_untouched_and_ours_work(fresh, empty_database, settings, panel, way):
+    from conftest import Api
+
+    fresh(panel)
+    theirs = [
+        row[0]
+        for row in fresh("SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')")
+    ]
+    names = [row[0] for row in fresh("SELECT oid::regclass::text FROM pg_class WHERE oid = ANY(%s::oid[]) ORDER BY 1", theirs)]
+    before = fresh(PANEL_COLUMNS, theirs), [fresh(f"SELECT * FROM public.{name.split('.')[-1]} ORDER BY 1") for name in names]
+
+    if way == "migrate":
+        db.connect(empty_database, pool_size=8)
+        assert upgrade() == ["0001_foundation"]
+    else:
+        done = psql(empty_database, migrations.as_sql())
+        assert (done.returncode, done.stderr) == (0, "")
+
+    api = Api(settings.model_copy(update={"database_url": empty_database}))
+    one = {"tenant": "TENANT-123", "plan": "p", "owner": "a@example.com", "region": "migra-us-east-1", "max_jobs": 4}
+    with db.session():
+        list(seed(node="lab1", pool="10.1.10.50-10.1.10.249", gateway="10.1.10.1", **one))
+    body = {"tenantId": "TENANT-123", "hostname": "a", "cores": 1, "memoryMb": 512}
+    assert api.simulate_post("/internal/cloudpods", json=body).status_code == 202
+    assert len(api.simulate_get("/internal/tenants/TENANT-123/cloudpods").json["items"]) == 1
+
+    after = fresh(PANEL_COLUMNS, theirs), [fresh(f"SELECT * FROM public.{name.split('.')[-1]} ORDER BY 1") for name in names]
+    assert after == before
+    assert upgrade() == []

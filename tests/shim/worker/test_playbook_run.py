@@ -1,0 +1,74 @@
+"""A few real runs of ansible-runner, each in a process of its own as a worker's are: what comes out, what is left."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import psutil
+import pytest
+
+SETS_STATS = """
+    - ansible.builtin.set_stats:
+        data: {result: {node: "{{ inventory_hostname }}", said: "{{ word }}"}}
+        per_host: false
+"""
+FAILS = """
+    - ansible.builtin.fail: {msg: no space left}
+"""
+SLEEPS = """
+    - ansible.builtin.shell: echo $$ > {pidfile}; exec sleep 300
+"""
+RUNS = """
+    import json, pathlib, sys, time
+    from shim.process import become_subreaper
+    from shim.worker import playbook
+    become_subreaper()
+    here = pathlib.Path(sys.argv[1])
+    run = playbook.Run(playbook="one.yml", inventory=here / "hosts", limit="lab1", variables={"word": "{{ 1 + 1 }} ; id"},
+                       timeout_s=float(sys.argv[2]), directory=here / "run", project_dir=here, control_dir=here / "cp")
+    tasks = []
+    outcome = playbook.execute(run, on_task=tasks.append, should_stop=lambda: sys.argv[3] or None)
+    print(json.dumps({"result": outcome.result, "failure": outcome.failure, "tasks": tasks}))
+"""
+
+
+@pytest.fixture
+def execute(tmp_path):
+    """Return a way to run a playbook of these tasks; it gives result, failure and the tasks' names."""
+
+    def run(tasks, *, timeout_s=60.0, stop=""):
+        (tmp_path / "playbooks").mkdir()
+        (tmp_path / "run").mkdir()
+        (tmp_path / "hosts").write_text(f"lab1 ansible_connection=local ansible_python_interpreter={sys.executable}\n")
+        (tmp_path / "ansible.cfg").write_text("[defaults]\n")
+        play = "- hosts: all\n  gather_facts: false\n  tasks:" + tasks
+        (tmp_path / "playbooks/one.yml").write_text(play)
+        command = [sys.executable, "-c", textwrap.dedent(RUNS), str(tmp_path), str(timeout_s), stop]
+        path = f"{sys.executable.rsplit('/', 1)[0]}:/usr/bin:/bin"
+        environment = {"PATH": path, "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=environment)
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+def test_a_playbooks_stats_are_the_result_and_its_tasks_the_progress(execute):
+    done = execute(SETS_STATS)
+    assert done["failure"] is None
+    assert done["result"]["node"] == "lab1"
+    assert done["tasks"] == ["ansible.builtin.set_stats"]
+
+
+def test_a_failed_tasks_message_is_the_failure(execute):
+    done = execute(FAILS)
+    assert (done["result"], done["failure"]["msg"]) == (None, "no space left")
+
+
+def test_a_run_beyond_its_time_is_ended_with_all_it_started(execute, tmp_path):
+    pidfile = tmp_path / "pid"
+    done = execute(SLEEPS.format(pidfile=pidfile), timeout_s=4.0)
+    assert done["failure"]["msg"] == "the run was ended: took longer than 4 s"
+    assert done["failure"]["retryable"]
+    pid = int(pidfile.read_text())
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
