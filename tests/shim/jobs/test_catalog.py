@@ -1,0 +1,58 @@
+"""The catalog: what it names is there."""
+
+import inspect
+
+import pytest
+
+from shim.config import CHECKOUT
+from shim.jobs.catalog import ACTIONS, QUEUES, Handler, types_of
+
+FUNCTIONS = ("variables", "succeed", "fail", "settle")
+ONE = pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
+
+
+def test_the_queues_are_the_master_specs():
+    expected = {"create", "destroy", "backup", "health", "scale"}
+    assert set(QUEUES) == {f"cloudpods:{verb}" for verb in expected}
+
+
+def test_the_types_are_the_master_specs():
+    assert set(ACTIONS) == {"CREATE", "DESTROY", "BACKUP", "HEALTH_CHECK", "SCALE"}
+
+
+def test_no_two_actions_share_a_queue():
+    assert len(QUEUES) == len(set(QUEUES)) == len(ACTIONS)
+
+
+@ONE
+def test_an_action_stands_under_its_own_type(action):
+    assert ACTIONS[action.type] is action
+
+
+@ONE
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_every_handler_offers_the_four_functions_with_their_parameters(action, function):
+    offered = inspect.signature(getattr(action.handler, function))
+    asked = inspect.signature(getattr(Handler, function))
+    assert list(offered.parameters) == list(asked.parameters)[1:]
+
+
+@ONE
+def test_every_playbook_is_there(action):
+    assert (CHECKOUT / "playbooks" / action.playbook).is_file()
+
+
+@ONE
+def test_limits_are_sane(action):
+    assert action.tries >= 1
+    assert action.timeout_s > 0
+
+
+def test_only_a_health_check_leaves_the_pod_alone():
+    assert [action.type for action in ACTIONS.values() if not action.changes_pod] == ["HEALTH_CHECK"]
+
+
+def test_a_workers_queues_name_its_types():
+    assert types_of(("cloudpods:create", "cloudpods:health")) == ["CREATE", "HEALTH_CHECK"]
+    assert types_of(QUEUES) == list(ACTIONS)
+    assert types_of(()) == []

@@ -1,0 +1,80 @@
+"""Wake-ups: an id on the queue of its type, and no harm when Redis is not there."""
+
+import socket
+import time
+
+import pytest
+import redis
+from conftest import Api
+
+from shim.jobs.catalog import ACTIONS
+from shim.jobs.queue import Wakeups
+
+BODY = {"tenantId": "TENANT-123", "hostname": "client-portal", "cores": 2, "memoryMb": 2048}
+
+
+@pytest.fixture
+def silent():
+    """Listen on a port and never answer, as a Redis does that hangs; give its URL."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(16)
+        yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+
+
+@pytest.fixture
+def closed():
+    """Give the URL of a port where nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    return f"redis://127.0.0.1:{port}/0"
+
+
+@pytest.fixture(params=["no socket", "closed", "silent"])
+def dead(request):
+    """Give the URL of a Redis that does not work."""
+    return "unix:///nowhere/redis.sock" if request.param == "no socket" else request.getfixturevalue(request.param)
+
+
+@pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
+def test_a_wake_up_is_a_jobs_id_on_the_queue_of_its_type(settings, action):
+    wakeups = Wakeups(settings.redis_url)
+    assert wakeups.announce([("job-1", action.type)])
+    client = redis.Redis.from_url(settings.redis_url)
+    ((name, waiting),) = [(name, client.llen(name)) for name in client.keys("rq:queue:*")]
+    assert (name.decode(), waiting) == (f"rq:queue:{action.queue}", 1)
+    assert wakeups.waiting(action.type) == 1
+
+
+def test_nothing_to_announce_is_announced_well(settings):
+    assert Wakeups(settings.redis_url).announce([])
+
+
+def test_a_dead_redis_is_told_quickly_and_without_an_error(dead):
+    began = time.monotonic()
+    assert Wakeups(dead).announce([("job-1", "CREATE"), ("job-2", "CREATE")]) is False
+    assert time.monotonic() - began < 3
+
+
+def test_a_dead_redis_does_not_answer(dead):
+    assert Wakeups(dead).answers() is False
+
+
+def test_an_order_is_taken_without_redis(tenants, sql, dead):
+    api = Api(tenants.model_copy(update={"redis_url": dead}))
+    began = time.monotonic()
+    answer = api.simulate_post("/internal/cloudpods", json=BODY)
+    assert answer.status_code == 202
+    assert time.monotonic() - began < 5
+    assert sql.row("cloud_pod_jobs", answer.json["job"]["id"])["status"] == "queued"
+
+
+def test_a_refused_order_wakes_nobody(api, settings):
+    api.simulate_post("/internal/cloudpods", json={**BODY, "cores": 0})
+    assert redis.Redis.from_url(settings.redis_url).keys("rq:queue:*") == []
+
+
+def test_an_error_of_redis_itself_is_no_error_of_ours(settings):
+    redis.Redis.from_url(settings.redis_url).set("rq:queue:cloudpods:create", "not a list")
+    assert Wakeups(settings.redis_url).announce([("job-1", "CREATE")]) is False

@@ -1,0 +1,152 @@
+"""What the scheduler does by the clock, and that two of them are as good as one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import redis
+
+from shim import db
+from shim.jobs.queue import Wakeups
+from shim.scheduler import timetable
+from shim.scheduler.timetable import MAX_WAITING, announce, entries, remove_old_runs
+
+
+@pytest.fixture
+def wakeups(settings):
+    return Wakeups(settings.redis_url)
+
+
+def queued(sql, number, type="BACKUP"):
+    """Insert queued jobs of no pod that nobody was woken for."""
+    sql(
+        "INSERT INTO cloud_pod_jobs (type, node_id) SELECT %s, n.id FROM cloud_pod_nodes n, generate_series(1, %s)"
+        " WHERE n.name = 'lab1'",
+        type,
+        number,
+    )
+
+
+def test_no_more_wake_ups_wait_than_can_be_taken_soon(session, sql, wakeups):
+    queued(sql, MAX_WAITING + 30)
+    for _ in range(3):
+        announce(wakeups, 10.0)
+    assert wakeups.waiting("BACKUP") == MAX_WAITING
+
+
+def test_wake_ups_that_were_taken_make_room(session, sql, wakeups, settings):
+    queued(sql, MAX_WAITING + 30)
+    announce(wakeups, 10.0)
+    redis.Redis.from_url(settings.redis_url).ltrim("rq:queue:cloudpods:backup", 5, -1)
+    announce(wakeups, 10.0)
+    assert wakeups.waiting("BACKUP") == MAX_WAITING
+
+
+def test_one_full_queue_does_not_hold_up_another(session, sql, wakeups):
+    queued(sql, MAX_WAITING + 30)
+    queued(sql, 3, "HEALTH_CHECK")
+    announce(wakeups, 10.0)
+    assert wakeups.waiting("HEALTH_CHECK") == 3
+
+
+def test_what_a_wiped_redis_forgot_is_announced_again(session, sql, wakeups, settings):
+    queued(sql, 3)
+    announce(wakeups, 10.0)
+    redis.Redis.from_url(settings.redis_url).flushall()
+    announce(wakeups, 10.0)
+    assert wakeups.waiting("BACKUP") == 0
+    sql("UPDATE cloud_pod_jobs SET woken_at = woken_at - interval '11 s'")
+    announce(wakeups, 10.0)
+    assert wakeups.waiting("BACKUP") == 3
+
+
+def test_without_redis_nothing_is_noted_as_announced(session, sql):
+    queued(sql, 3)
+    announce(Wakeups("unix:///nowhere/redis.sock"), 10.0)
+    assert sql.value("SELECT count(*) FROM cloud_pod_jobs WHERE woken_at IS NULL") == 3
+
+
+def test_lost_jobs_are_announced_at_once(session, rows, sql, wakeups):
+    rows.running(pod=rows.pod(), lease_until="2026-01-01", woken_at=sql.value("SELECT now()"))
+    timetable.collect_lost()
+    announce(wakeups, 10.0)
+    assert wakeups.waiting("BACKUP") == 1
+
+
+def test_old_run_directories_are_removed_and_young_ones_kept(settings):
+    runs = settings.state_dir / "runs"
+    for name, age_s in (("old", timetable.KEEP_RUN_DIRECTORIES_S + 60), ("young", 60)):
+        (runs / name / "env").mkdir(parents=True)
+        os.utime(runs / name, (time.time() - age_s,) * 2)
+    remove_old_runs(settings)
+    assert [path.name for path in runs.iterdir()] == ["young"]
+
+
+def test_no_run_directories_yet_is_no_fault(settings):
+    remove_old_runs(settings)
+
+
+def test_every_entry_has_a_name_of_its_own(settings, wakeups):
+    timetable = entries(settings, wakeups)
+    assert len({entry.name for entry in timetable}) == len(timetable)
+    assert all(entry.interval_s > 0 for entry in timetable)
+
+
+@pytest.fixture
+def scheduler(tenants, tmp_path):
+    """Return a way to start a scheduler process; those still running are killed afterwards."""
+    started = []
+    tenants.state_dir.mkdir(parents=True)
+    environ = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("CLOUDPODS_")},
+        "CLOUDPODS_DATABASE_URL": tenants.database_url,
+        "CLOUDPODS_REDIS_URL": tenants.redis_url,
+        "CLOUDPODS_STATE_DIR": str(tenants.state_dir),
+        "CLOUDPODS_TICK_S": "0.1",
+        "CLOUDPODS_ANNOUNCE_AFTER_S": "0.1",
+    }
+
+    def start():
+        started.append(subprocess.Popen([sys.executable, "-m", "shim.cli", "scheduler"], env=environ))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+LOCKS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND mode = 'ExclusiveLock'"
+CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cloudpods'"
+
+
+def test_of_two_schedulers_one_works_and_the_other_takes_over(scheduler, sql, eventually):
+    first = scheduler()
+    ((holder,),) = eventually(lambda: sql(LOCKS))
+    second = scheduler()
+    # The second looks for the lock, a connection each time, and does not get it.
+    eventually(lambda: sql.value(CONNECTIONS) >= 2)
+    assert sql(LOCKS) == [(holder,)]
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(timeout=10) == 0
+    eventually(lambda: sql(LOCKS) not in ([], [(holder,)]))
+    assert second.poll() is None
+
+
+def test_a_scheduler_survives_the_loss_of_its_connection(scheduler, sql, eventually):
+    process = scheduler()
+    ((holder,),) = eventually(lambda: sql(LOCKS))
+    sql("SELECT pg_terminate_backend(%s)", holder)
+    eventually(lambda: sql(LOCKS) not in ([], [(holder,)]))
+    assert process.poll() is None
+
+
+def test_a_running_scheduler_announces_and_collects(scheduler, rows, sql, wakeups, eventually):
+    with db.session():
+        lost = rows.running(pod=rows.pod(), lease_until="2026-01-01")
+    scheduler()
+    eventually(lambda: sql.row("cloud_pod_jobs", lost.id)["lost"])
+    eventually(lambda: wakeups.waiting("BACKUP") >= 1)
