@@ -6,7 +6,6 @@ declare -gA CONF=()        # the current section of the container's conf
 declare -ga PENDING=()     # keys waiting for the container's next start
 declare -ga ANSWER=()      # stdout of the last command whose answer was wanted
 declare -ga MESSAGES=()    # stderr of the last command
-TEE=''                     # who passes on what the command under way says
 
 # Leave this node's name in NODE.
 read_node_name() {
@@ -144,28 +143,15 @@ wait_for_on() {
   wait $!
 }
 
-# Run a node command. What it says on stdout goes to our stderr as it comes and to ANSWER when it is through; what it says
-# on stderr follows. tee stands in between, because it goes on when our caller is gone, and not every command does.
+# Run a node command. What it says on stdout goes to our stderr as it comes, what it says on stderr follows.
 node_command() {
   local rc=0
-  exec {TALK}> >(exec tee -p -a "/proc/self/fd/$OUT_WRITE" >&2 2>/dev/null)
-  TEE=$!
-  wait_for_on "$TALK" "$ERR_WRITE" "$@" || rc=$?
-  end_talk
+  wait_for_on 2 "$ERR_WRITE" "$@" || rc=$?
   read_messages
   return "$rc"
 }
 
-# Let tee finish, so that nothing of the command's comes after what we say ourselves.
-end_talk() {
-  [[ -n $TEE ]] || return 0
-  exec {TALK}>&-
-  wait "$TEE" || true
-  TEE=''
-  mapfile -t -u "$OUT_READ" ANSWER
-}
-
-# Run a node command that only tells something and leave its stdout in ANSWER.
+# Run a node command and leave its stdout in ANSWER.
 node_answer() {
   local rc=0
   wait_for_on "$OUT_WRITE" "$ERR_WRITE" "$@" || rc=$?

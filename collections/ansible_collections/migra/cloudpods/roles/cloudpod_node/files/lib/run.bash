@@ -49,14 +49,16 @@ interrupted() {
   ignore_signals
   FAILURE="ended by signal $2"
   for child in $(jobs -pr); do
-    wait_until_started "$child"
-    kill -TERM "$child" 2>/dev/null || true
-    wait "$child" || true
+    end_child "$child"
   done
-  # An interrupted exec may have left tee's pipe open in this shell: it would wait for its end for ever.
-  [[ -z $TEE ]] || kill -TERM "$TEE" 2>/dev/null || true
-  end_talk
   exit $((128 + $1))
+}
+
+# Given a child, end it and wait for its end.
+end_child() {
+  wait_until_started "$1"
+  kill -TERM "$1" 2>/dev/null || true
+  wait "$1" || true
 }
 
 # Given a child, wait until it is the program it was started for. Between fork and exec it is still a shell with our traps,

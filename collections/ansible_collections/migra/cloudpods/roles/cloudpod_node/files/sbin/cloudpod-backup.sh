@@ -52,8 +52,12 @@ make_archive() {
   local -r notes="cloudpod tenant=${OWNER_TENANT:--} pod=${OWNER_POD:--} job=$JOB"
   BACKING_UP=yes
   # A minute for vzdump's own lock, not its three hours: who has to wait longer is better told so and tried again.
-  node_command vzdump "$VMID" --storage "$TO" --mode "${OPTION[mode]}" --compress zstd \
-    --notes-template "$notes" --lockwait 1 || fail_as_vzdump
+  local rc=0
+  node_answer vzdump "$VMID" --storage "$TO" --mode "${OPTION[mode]}" --compress zstd \
+    --notes-template "$notes" --lockwait 1 || rc=$?
+  # Shown when it is through and not as it comes: a pipe in between would be one more thing to end when a signal arrives.
+  printf '%s\n' "${ANSWER[@]}" >&2 || true
+  ((rc == 0)) || fail_as_vzdump
   BACKING_UP=''
   read_archive_name
 }
