@@ -6,10 +6,12 @@
 | `settings` | test | settings on those servers; the schema is there, every table empty |
 | `tenants` | test | `TENANT-123` and a second tenant, `TENANT-456`, each with plan, quota; the nodes lab1 and lab2 |
 | `api` | test | the API in this process, called without sockets, with a good token |
+| `api_on` | test | makes an API on settings of the test's own |
 | `sql` | test | plain SQL on a connection of the test's own |
 | `rows` | test | a maker of pods and jobs by plain SQL |
 | `session` | test | a connection of the shim's, held by the test's thread; not beside `api`, whose requests give it back |
 | `empty_database` | test | the URL of a database with nothing in it |
+| `sql_of_empty` | test | plain SQL on that database |
 | `eventually` | test | polls a condition up to a deadline |
 """
 
@@ -123,6 +125,12 @@ class Api(falcon.testing.TestClient):
 
 
 @pytest.fixture
+def api_on() -> type[Api]:
+    """Return a way to make an API on settings of the test's own."""
+    return Api
+
+
+@pytest.fixture
 def api(tenants: Settings) -> Api:
     """Return the API over two tenants and two nodes."""
     return Api(tenants)
@@ -167,6 +175,14 @@ class Sql:
 def sql(servers: Servers) -> Iterator[Sql]:
     """Return a way to look into the database past the shim."""
     made = Sql(servers.database_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sql_of_empty(empty_database: str) -> Iterator[Sql]:
+    """Return a way to look into the database that has nothing in it."""
+    made = Sql(empty_database)
     yield made
     made.close()
 

@@ -195,6 +195,7 @@ REFUSED = [
     ({**BODY, "requestedBy": "a\x00"}, 422, "invalid_request", "requestedBy", NAME_RULE),
     ({**BODY, "planId": " "}, 422, "invalid_request", "planId", NAME_RULE),
     # unknown things
+    ({**BODY, "region": "mars"}, 409, "no_capacity", None, ""),
     ({**BODY, "tenantId": "TENANT-999"}, 404, "tenant_not_found", "tenantId", "TENANT-999"),
     ({**BODY, "tenantId": "tenant-123"}, 404, "tenant_not_found", "tenantId", "tenant-123"),
     ({**BODY, "node": "lab9"}, 422, "unknown_node", "node", "lab9"),
@@ -258,11 +259,18 @@ def test_a_taken_address_is_a_conflict_and_writes_nothing(api, sql, assert_probl
     assert sql.counts() == before
 
 
-def test_a_range_of_vmids_that_is_used_up_is_a_conflict(api, rows, sql, assert_problem):
-    rows.pod(vmid=999_999_999)
+def test_a_range_of_vmids_that_is_used_up_is_a_conflict(api_on, tenants, rows, sql, assert_problem):
+    api = api_on(tenants.model_copy(update={"vmid_auto_first": 10000, "vmid_last": 10001}))
+    rows.pod(vmid=10000)
+    rows.pod(vmid=10001, status="deleted")
     before = sql.counts()
     assert_problem(post(api, BODY), 409, "no_vmid_left")
     assert sql.counts() == before
+
+
+def test_one_order_for_the_highest_vmid_does_not_use_up_the_range(api, rows):
+    rows.pod(vmid=999_999_999)
+    assert post(api, BODY).status_code == 202
 
 
 def test_twenty_orders_at_once_get_twenty_vmids(api, sql):

@@ -5,7 +5,6 @@ import time
 
 import pytest
 import redis
-from conftest import Api
 
 from shim.jobs.catalog import ACTIONS
 from shim.jobs.queue import Wakeups
@@ -61,8 +60,8 @@ def test_a_dead_redis_does_not_answer(dead):
     assert Wakeups(dead).answers() is False
 
 
-def test_an_order_is_taken_without_redis(tenants, sql, dead):
-    api = Api(tenants.model_copy(update={"redis_url": dead}))
+def test_an_order_is_taken_without_redis(api_on, tenants, sql, dead):
+    api = api_on(tenants.model_copy(update={"redis_url": dead}))
     began = time.monotonic()
     answer = api.simulate_post("/internal/cloudpods", json=BODY)
     assert answer.status_code == 202

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import Sql
 
 from shim import db, migrations
 from shim.cloudpods.seed import seed
@@ -59,12 +58,10 @@ INDEXES = "SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public
 
 
 @pytest.fixture
-def fresh(empty_database):
+def fresh(empty_database, sql_of_empty):
     """Bind the shim to a database with nothing in it; return plain SQL on it."""
     db.connect(empty_database, pool_size=8)
-    sql = Sql(empty_database)
-    yield sql
-    sql.close()
+    return sql_of_empty
 
 
 def upgrade():
@@ -150,9 +147,7 @@ def test_the_seeds_own_inserts_run_verbatim(fresh, empty_database):
     assert fresh.value("SELECT count(*) FROM cloud_pod_nodes WHERE id <> '' AND created_at <= now()") == 2
 
 
-def test_a_pod_is_placed_on_a_node_that_the_seeds_insert_made(fresh, empty_database, settings):
-    from conftest import Api
-
+def test_a_pod_is_placed_on_a_node_that_the_seeds_insert_made(api_on, fresh, empty_database, settings):
     db.connect(empty_database, pool_size=8)
     upgrade()
     psql(empty_database, SEED_INSERTS)
@@ -160,7 +155,7 @@ def test_a_pod_is_placed_on_a_node_that_the_seeds_insert_made(fresh, empty_datab
     limits = "max_cloud_pods, max_cpu_cores, max_ram_mb, max_disk_gb"
     fresh(f"INSERT INTO plans (id, name, slug, {limits}) VALUES ('p', 'p', 'p', 1, 1, 1, 1)")
     fresh("INSERT INTO tenants (id, name, slug, owner_user_id, plan_id) VALUES ('TENANT-123', 't', 't', 'u', 'p')")
-    api = Api(settings.model_copy(update={"database_url": empty_database}))
+    api = api_on(settings.model_copy(update={"database_url": empty_database}))
     body = {"tenantId": "TENANT-123", "hostname": "a", "cores": 1, "memoryMb": 512}
     assert api.simulate_post("/internal/cloudpods", json=body).json["cloudPod"]["node"] == "pod-node-1"
     full = api.simulate_post("/internal/cloudpods", json={**body, "memoryMb": 65536, "node": "pod-node-1"})
@@ -231,9 +226,7 @@ JOIN pg_class c ON c.oid = a.attrelid WHERE c.oid = ANY(%s::oid[]) AND a.attnum 
 
 @pytest.mark.parametrize("way", ["migrate", "psql"])
 @pytest.mark.parametrize("panel", PANELS.values(), ids=PANELS)
-def test_a_panels_tables_of_the_same_names_stay_untouched_and_ours_work(fresh, empty_database, settings, panel, way):
-    from conftest import Api
-
+def test_a_panels_tables_of_the_same_names_stay_untouched_and_ours_work(api_on, fresh, empty_database, settings, panel, way):
     fresh(panel)
     theirs = [
         row[0]
@@ -249,7 +242,7 @@ def test_a_panels_tables_of_the_same_names_stay_untouched_and_ours_work(fresh, e
         done = psql(empty_database, migrations.as_sql())
         assert (done.returncode, done.stderr) == (0, "")
 
-    api = Api(settings.model_copy(update={"database_url": empty_database}))
+    api = api_on(settings.model_copy(update={"database_url": empty_database}))
     one = {"tenant": "TENANT-123", "plan": "p", "owner": "a@example.com", "region": "migra-us-east-1", "max_jobs": 4}
     with db.session():
         list(seed(node="lab1", pool="10.1.10.50-10.1.10.249", gateway="10.1.10.1", **one))

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 from click.testing import CliRunner
-from conftest import Sql
 
 from shim import db, migrations
 from shim.cli import main
@@ -28,13 +27,6 @@ def cloudpods(empty_database, servers, tmp_path):
     return run
 
 
-@pytest.fixture
-def look(empty_database):
-    made = Sql(empty_database)
-    yield made
-    made.close()
-
-
 def said(result):
     """Return what a command that must not end in a trace said."""
     assert result.exception is None or isinstance(result.exception, SystemExit), result.output
@@ -46,11 +38,11 @@ def test_migrate_applies_the_schema_and_then_has_nothing_to_do(cloudpods):
     assert said(cloudpods("migrate")) == "nothing to do\n"
 
 
-def test_migrate_sql_prints_the_schema_and_touches_nothing(cloudpods, look):
+def test_migrate_sql_prints_the_schema_and_touches_nothing(cloudpods, sql_of_empty):
     result = cloudpods("migrate", "--sql", CLOUDPODS_DATABASE_URL="postgresql://nobody@/none?host=/nowhere")
     assert result.exit_code == 0
     assert said(result) == migrations.as_sql()
-    assert look("SELECT 1 FROM pg_tables WHERE schemaname IN ('public', 'cloudpods')") == []
+    assert sql_of_empty("SELECT 1 FROM pg_tables WHERE schemaname IN ('public', 'cloudpods')") == []
 
 
 def test_a_tokens_secret_is_printed_once_and_works(cloudpods, empty_database):
@@ -62,7 +54,7 @@ def test_a_tokens_secret_is_printed_once_and_works(cloudpods, empty_database):
         assert ApiToken.find(secret)[1] == "panel"
 
 
-def test_seed_twice_makes_everything_once(cloudpods, look):
+def test_seed_twice_makes_everything_once(cloudpods, sql_of_empty):
     cloudpods("migrate")
     first, second = said(cloudpods("seed")), said(cloudpods("seed"))
     assert first.splitlines() == [
@@ -73,14 +65,14 @@ def test_seed_twice_makes_everything_once(cloudpods, look):
     ]
     assert second == first.replace("made", "was there")
     for table in ("plans", "users", "tenants", "tenant_quotas", "cloud_pod_nodes", "address_pools"):
-        assert look.value(f"SELECT count(*) FROM {table}") == 1
+        assert sql_of_empty.value(f"SELECT count(*) FROM {table}") == 1
 
 
-def test_a_seeded_tenants_quota_is_its_plans(cloudpods, look):
+def test_a_seeded_tenants_quota_is_its_plans(cloudpods, sql_of_empty):
     cloudpods("migrate")
     cloudpods("seed")
     limits = "max_cloud_pods, max_cpu_cores, max_ram_mb, max_disk_gb"
-    assert look(f"SELECT {limits} FROM tenant_quotas") == look(f"SELECT {limits} FROM plans")
+    assert sql_of_empty(f"SELECT {limits} FROM tenant_quotas") == sql_of_empty(f"SELECT {limits} FROM plans")
 
 
 BAD_POOLS = [
@@ -97,12 +89,12 @@ BAD_POOLS = [
 
 
 @pytest.mark.parametrize("pool", BAD_POOLS)
-def test_a_pool_that_is_none_is_refused_in_a_line_and_nothing_made(cloudpods, look, pool):
+def test_a_pool_that_is_none_is_refused_in_a_line_and_nothing_made(cloudpods, sql_of_empty, pool):
     cloudpods("migrate")
     result = cloudpods("seed", "--pool", pool)
     assert result.exit_code == 1
     assert "pool" in said(result)
-    assert look.value("SELECT count(*) FROM tenants") == 0
+    assert sql_of_empty.value("SELECT count(*) FROM tenants") == 0
 
 
 def test_a_gateway_that_is_none_is_refused_in_a_line(cloudpods):
@@ -112,13 +104,13 @@ def test_a_gateway_that_is_none_is_refused_in_a_line(cloudpods):
     assert "gateway" in said(result)
 
 
-def test_a_pool_that_overlaps_with_another_nodes_is_refused(cloudpods, look):
+def test_a_pool_that_overlaps_with_another_nodes_is_refused(cloudpods, sql_of_empty):
     cloudpods("migrate")
     cloudpods("seed")
     result = cloudpods("seed", "--node", "lab2", "--pool", "10.1.10.249-10.1.10.250")
     assert result.exit_code == 1
     assert "overlaps with the address pool lab1-pool" in said(result)
-    assert look.value("SELECT count(*) FROM cloud_pod_nodes") == 1
+    assert sql_of_empty.value("SELECT count(*) FROM cloud_pod_nodes") == 1
 
 
 @pytest.mark.parametrize("words", [("seed",), ("token", "create")], ids=" ".join)

@@ -2,7 +2,6 @@
 
 import falcon.testing
 import pytest
-from conftest import Api
 
 from shim import app, db
 from shim.jobs.queue import Wakeups
@@ -181,10 +180,10 @@ def test_a_database_that_was_restarted_is_found_again(api, sql, eventually):
     eventually(found)
 
 
-def test_many_requests_at_once_share_few_connections(tenants, sql):
+def test_many_requests_at_once_share_few_connections(api_on, tenants, sql):
     from concurrent.futures import ThreadPoolExecutor
 
-    api = Api(tenants.model_copy(update={"api_threads": 4}))
+    api = api_on(tenants.model_copy(update={"api_threads": 4}))
     with ThreadPoolExecutor(4) as pool:
         statuses = list(pool.map(lambda _: api.simulate_get("/api/jobs/x").status_code, range(80)))
     assert set(statuses) == {404}

@@ -10,7 +10,16 @@ from shim.worker import playbook
 from shim.worker.playbook import Run, _Events, _outcome
 
 STATS = {"event": "playbook_on_stats", "event_data": {"artifact_data": {"result": {"ip": "10.1.10.91"}}}}
-RES = {"msg": "no space left", "retryable": True, "left_behind": "container 9101", "rc": 1, "stderr_tail": "tail", "busy": "x"}
+RES = {
+    "msg": "no space left",
+    "retryable": True,
+    "left_behind": "container 9101",
+    "rc": 1,
+    "stderr": "the end of it",
+    "busy": "x",
+    "differences": [{"parameter": "cores"}],
+    "parameters": ["cores"],
+}
 
 
 def failed(res, **data):
@@ -43,7 +52,7 @@ def test_an_artifact_of_a_run_that_failed_is_not_a_success():
 
 
 def test_a_failure_is_the_failed_tasks_own_result():
-    assert outcome_of(2, failed(RES)).failure == RES
+    assert outcome_of(2, failed({**RES, "changed": False, "invocation": {"secret": "x"}})).failure == RES
 
 
 FAILURES = [
@@ -66,9 +75,15 @@ def test_an_ignored_failure_is_none():
     assert outcome_of(2, failed(RES, ignore_errors=True)).failure["msg"].startswith("ansible-playbook ended with 2")
 
 
-def test_an_unreachable_node_is_worth_another_try_and_left_nothing():
+def test_an_unreachable_node_is_worth_another_try_and_what_it_did_is_not_known():
     failure = outcome_of(4, unreachable()).failure
-    assert failure == {"msg": "cannot reach node lab1: Connection timed out", "retryable": True, "left_behind": "nothing"}
+    assert failure == {"msg": "cannot reach node lab1: Connection timed out", "retryable": True, "left_behind": "unknown"}
+
+
+def test_a_run_that_somebody_killed_is_worth_another_try_and_what_it_did_is_not_known():
+    failure = outcome_of(None).failure
+    assert "killed" in failure["msg"]
+    assert (failure["retryable"], failure["left_behind"]) == (True, "unknown")
 
 
 def test_a_run_without_a_result_is_a_failure():
@@ -112,7 +127,7 @@ def run(tmp_path):
 def test_variables_go_into_a_file_that_only_we_read(run):
     playbook._write_variables(run)
     file = run.directory / "env/extravars"
-    assert json.loads(file.read_text()) == {"hostname": "{{ bad }}"}
+    assert list(json.loads(file.read_text())) == ["hostname"]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 

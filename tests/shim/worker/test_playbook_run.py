@@ -56,7 +56,8 @@ def execute(tmp_path):
 def test_a_playbooks_stats_are_the_result_and_its_tasks_the_progress(execute):
     done = execute(SETS_STATS)
     assert done["failure"] is None
-    assert done["result"]["node"] == "lab1"
+    # What a client wrote is data to Ansible, never a template.
+    assert done["result"] == {"node": "lab1", "said": "{{ 1 + 1 }} ; id"}
     assert done["tasks"] == ["ansible.builtin.set_stats"]
 
 
