@@ -181,6 +181,17 @@ def test_after_a_kill_destroy_removes_what_is_left(node: Scripts) -> None:
     node.assert_no_trace(9101)
 
 
+@pytest.mark.parametrize("text", ["lock: create\n", ""], ids=["locked", "unlocked"])
+def test_a_conf_of_nothing_more_than_a_lock_is_unfinished_when_its_address_is_reserved(node: Scripts, text: str) -> None:
+    node.lab.conf_path(9101).write_text(text)
+    assert node.info(9101)[0]["unfinished"] is False
+    assert node.create().returncode == 73
+    with node.ipam_file.open("a") as file:
+        file.write("10.1.10.77 9101 client-portal TENANT-123 reserved:job1.1\n")
+    assert node.info(9101)[0]["unfinished"] is True
+    assert node.created()["Result"] == "created"
+
+
 def test_while_anything_of_a_killed_run_lives_the_vmid_is_busy(node: Scripts) -> None:
     node.lab.switch("delay", "pct create", SLOW_S)
     process = node.start("create", *create_arguments())

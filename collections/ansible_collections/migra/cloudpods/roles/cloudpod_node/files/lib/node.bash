@@ -57,9 +57,10 @@ read_marker() {
   OWNER_TENANT=${BASH_REMATCH[1]} OWNER_POD=${BASH_REMATCH[2]}
 }
 
-# Succeed when the conf just read is no more than what `pct create` writes first to hold the vmid.
+# Succeed when the conf just read is no more than what `pct create` writes first to hold the vmid, or what `pct unlock`
+# makes of that.
 conf_is_bare() {
-  ((${#CONF[@]} == 1)) && [[ ${CONF[lock]:-} == create ]]
+  ((${#CONF[@]} == 0)) || { ((${#CONF[@]} == 1)) && [[ ${CONF[lock]:-} == create ]]; }
 }
 
 # Succeed when VMID is a member of the pool.
@@ -217,19 +218,20 @@ require_storage() {
 }
 
 # Given the storage it was made on, stop and destroy the container whose conf find_container found, whatever state a killed
-# create or destroy left it in. Return 1 when it is still there.
+# create or destroy left it in. Return 1 when it is still there. What the commands print is not passed on: a caller that is
+# gone must not make a clean-up fail.
 remove_container() {
   read_container
   if [[ ${CONF[lock]:-} == create || ${CONF[lock]:-} == destroyed ]]; then
-    node_command pct unlock "$VMID" || true
+    node_answer pct unlock "$VMID" || true
   fi
   if conf_is_bare; then
     free_nameless_disks "$1" || return 1
   fi
   if is_running; then
-    node_command pct stop "$VMID" || ! is_running || return 1
+    node_answer pct stop "$VMID" || ! is_running || return 1
   fi
-  node_command pct destroy "$VMID" --purge 1 || true
+  node_answer pct destroy "$VMID" --purge 1 || true
   find_container
   [[ -z $CONF_FILE ]]
 }
@@ -244,6 +246,6 @@ free_nameless_disks() {
   for line in "${lines[@]}"; do
     read -r -a fields <<<"$line"
     [[ ${fields[0]:-} == "$1:"* && ${fields[4]:-} == "$VMID" ]] || continue
-    node_command pvesm free "${fields[0]}" || return 1
+    node_answer pvesm free "${fields[0]}" || return 1
   done
 }

@@ -30,8 +30,8 @@ class Conf:
         return None
 
     def is_bare(self) -> bool:
-        """Return whether this is no more than what ``pct create`` writes first to hold the vmid."""
-        return self.current == {"lock": "create"}
+        """Return whether this is what ``pct create`` writes first to hold the vmid, or what ``pct unlock`` makes of it."""
+        return self.current in ({}, {"lock": "create"})
 
     def flag(self, key: str) -> bool:
         """Return a boolean key; absent means no."""
