@@ -129,7 +129,7 @@ BAD_CURSORS = {
     "an event's": cursor(["17", "a"]),
     "NUL": cursor([WHEN, "a\x00"]),
     "half a surrogate pair": cursor([WHEN, "\ud800"]),
-    "an offset of microseconds": cursor(["2026-01-01T00:00:00+00:00:00.000001", "a"]),
+    "an offset of microseconds": cursor(["2026-01-01T00:00:00+01:00:30.500000", "a"]),
     "deep": base64.urlsafe_b64encode(b"[" * 3000).decode(),
 }
 
