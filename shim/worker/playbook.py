@@ -135,7 +135,7 @@ def _write_variables(run: Run) -> None:
 
 
 def _literal(value: Any) -> Any:
-    """Return the value with every text marked so that Ansible takes it as it is: it evaluates `{{ }}` in extra vars otherwise."""
+    """Return the value with every text marked to be taken as it is: Ansible evaluates `{{ }}` in extra vars otherwise."""
     if isinstance(value, dict):
         return {key: _literal(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -107,9 +107,7 @@ def test_health_of_a_pod_that_is_well(node: Scripts) -> None:
     (1946, 0, 1, "critical", ["memory 95 % of 2048 MB is at or above 95 %",
                               "1 processes killed for want of memory (threshold 1)"]),
 ])  # fmt: skip
-def test_health_judges_memory(
-    node: Scripts, used_mb: int, cache_mb: int, kills: int, verdict: str, words: list[str]
-) -> None:
+def test_health_judges_memory(node: Scripts, used_mb: int, cache_mb: int, kills: int, verdict: str, words: list[str]) -> None:
     node.created()
     node.lab.set_cgroup(9101, "memory.current", f"{used_mb * MB}\n")
     node.lab.set_cgroup(9101, "memory.stat", f"anon 1\nfile {cache_mb * MB}\n")
