@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import peewee
 
 from shim import config, db, migrations
 from shim.errors import CloudPodsError
@@ -20,6 +21,9 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except CloudPodsError as error:
             click.echo(f"cloudpods: {error.message}", err=True)
+            ctx.exit(1)
+        except peewee.ProgrammingError as error:
+            click.echo(f"cloudpods: {db.first_line(error)}; run `cloudpods migrate` first", err=True)
             ctx.exit(1)
 
 

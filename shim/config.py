@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shim.errors import SettingsError
 
@@ -56,6 +56,12 @@ class Settings(BaseModel):
     tick_s: Annotated[float, Field(gt=0, description="How often the scheduler looks")] = 1.0
     stop_grace_s: Annotated[float, Field(ge=0, description="How long a stopping worker may finish its run")] = 20.0
 
+    @model_validator(mode="after")
+    def _vmids_in_order(self) -> "Settings":
+        if not self.vmid_first <= self.vmid_last or not self.vmid_first <= self.vmid_auto_first <= self.vmid_last:
+            raise ValueError("the vmids must be in order: VMID_FIRST, VMID_AUTO_FIRST, VMID_LAST")
+        return self
+
 
 def load(**overrides: object) -> Settings:
     """Return the settings: `overrides` before the environment, before what `cloudpods up` remembered in the state folder.
@@ -80,7 +86,7 @@ def _remembered(state_dir: Path) -> dict[str, object]:
         return dict(json.loads((state_dir / REMEMBERED).read_text()))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise SettingsError(f"cannot read {state_dir / REMEMBERED}: {error}; run as who ran `cloudpods up`") from error
 
 
@@ -102,8 +108,9 @@ def _own(environ: Mapping[str, str]) -> dict[str, object]:
 def _read(key: str, path: str) -> str:
     try:
         return Path(path).read_text().strip()
-    except OSError as error:
-        raise SettingsError(f"{key}: cannot read {path}: {error.strerror}; create the file or unset {key}") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise SettingsError(f"{key}: cannot read {path}: {reason}; create the file or unset {key}") from error
 
 
 def _fallbacks(environ: Mapping[str, str]) -> dict[str, object]:

@@ -82,6 +82,15 @@ def rows(sql: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return list(database.execute_sql(sql, parameters).fetchall())
 
 
+def storable(value: Any) -> Any:
+    """Return a value as PostgreSQL can keep it: without NUL and half surrogate pairs, which a node's output may have."""
+    if isinstance(value, dict):
+        return {storable(key): storable(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [storable(inner) for inner in value]
+    return value.replace("\x00", "\ufffd").encode(errors="replace").decode() if isinstance(value, str) else value
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text: libpq's messages go over several."""
     return str(error).strip().split("\n", 1)[0]

@@ -7,6 +7,7 @@ below the one that started it, and can be found and ended.
 
 import contextlib
 import ctypes
+import logging
 import os
 import time
 
@@ -14,6 +15,10 @@ import psutil
 
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL_S = 0.05
+# How long a killed process may take to go. One that hangs in the kernel, or is not ours to signal, is given up.
+_KILL_S = 10.0
+
+log = logging.getLogger(__name__)
 
 
 def become_subreaper() -> None:
@@ -27,12 +32,16 @@ def become_subreaper() -> None:
 def end_descendants(*, grace_s: float = 10.0) -> int:
     """End all processes below this one: first asked (a node script's trap cleans up), then killed; return how many there were.
 
-    Looks again until none is left, since each that ends may hand over children of its own.
+    Looks again until none is left, since each that ends may hand over children of its own; or until it is clear that some
+    cannot be ended.
     """
     asked: set[psutil.Process] = set()
-    deadline = time.monotonic() + grace_s
+    began = time.monotonic()
     while living := _living_descendants():
-        kill = time.monotonic() > deadline
+        kill = time.monotonic() > began + grace_s
+        if time.monotonic() > began + grace_s + _KILL_S:
+            log.error("cannot end %s", ", ".join(f"{process.pid}" for process in living))
+            break
         for process in living:
             if kill or process not in asked:
                 _signal(process, kill=kill)

@@ -1,5 +1,6 @@
 """CREATE: a new pod, from the request to its outcome."""
 
+import ipaddress
 from typing import Any
 
 from shim.cloudpods import change
@@ -23,7 +24,7 @@ def create(request: CreatePod, settings: Settings) -> tuple[CloudPodJob, CloudPo
     with database.atomic():
         tenant = _tenant(request)
         region = request.region or settings.region
-        node = place(Size(request.cores, request.memory_mb, request.disk_gb), region=region, name=request.node)
+        node = place(Size(request.cores, request.memory_mb, request.disk_gb), region=region, name=request.node, ip=request.ip)
         _check_ip(request, node)
         pod = CloudPod.create(
             tenant=tenant,
@@ -70,8 +71,9 @@ def variables(job: CloudPodJob) -> dict[str, Any]:
 def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
     """The pod runs: keep its address and make it active, unless its destruction was asked for meanwhile."""
     pod = change.pod_of(job)
+    ip = str(ipaddress.IPv4Address(result["ip"]))
     status = "active" if pod.status == "provisioning" else pod.status
-    pod.change(status=status, ip=result["ip"], power_state="running", error=None)
+    pod.change(status=status, ip=ip, power_state="running", error=None)
     change.record(
         "STATE_CHANGE",
         "CloudPod created",

@@ -23,8 +23,15 @@ def destroy(reference: str, request: DestroyPod) -> tuple[CloudPodJob, CloudPod]
             raise Conflict(
                 f"pod {pod.vmid} is already being destroyed by job {pending.id}", code="job_pending", jobId=pending.id
             )
+        _require_own_place(pod)
         pod.change(status="deleting", error=None)
         return change.enqueue("DESTROY", pod, request), pod
+
+
+def _require_own_place(pod: CloudPod) -> None:
+    """Raise Conflict for a failed pod whose vmid or address another live pod has by now: there is nothing of it to destroy."""
+    if pod.status == "failed" and (CloudPod.live_vmid(pod.vmid) or (pod.ip and CloudPod.live_ip(pod.ip))):
+        raise Conflict(f"vmid {pod.vmid} or its address belongs to another live pod by now", code="vmid_taken")
 
 
 def variables(job: CloudPodJob) -> dict[str, Any]:

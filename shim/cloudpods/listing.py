@@ -1,12 +1,12 @@
 """A tenant's pods, filtered and paged by keyset."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import peewee
 
 from shim.cloudpods.models import CloudPod
-from shim.errors import Invalid, NotFound
+from shim.errors import NotFound
 from shim.nodes.models import CloudPodNode
 from shim.tenants.models import Tenant
 from shim.web import paging
@@ -58,6 +58,10 @@ def _conditions(filters: Filters) -> list[peewee.Expression]:
 
 def _key(after: list[str]) -> tuple[datetime, str]:
     try:
-        return datetime.fromisoformat(after[0]), after[1]
+        moment = datetime.fromisoformat(after[0])
     except ValueError:
-        raise Invalid.field("cursor", "not a cursor of this list; take it from `next` of the page before") from None
+        raise paging.bad_cursor() from None
+    # Ours are in UTC; PostgreSQL refuses some of the offsets that Python reads.
+    if moment.utcoffset() != timedelta(0):
+        raise paging.bad_cursor()
+    return moment, after[1]

@@ -62,7 +62,8 @@ class CloudPod(Model):
     def _matching(cls, reference: str) -> Any:
         query = cls.select(cls, CloudPodNode).join(CloudPodNode)
         if not reference.isascii() or not reference.isdigit():
-            return query.where(cls.id == reference.replace("\x00", ""))
+            # A NUL cannot be sent to PostgreSQL, nor can it be part of an id.
+            return query.where(cls.id == ("" if "\x00" in reference else reference))
         # Ten digits and more are no vmid, and would be out of the column's range.
         vmid = int(reference) if len(reference) < 10 else 0
         return query.where(cls.vmid == vmid).order_by(cls.status.in_(GONE), cls.created_at.desc()).limit(1)
@@ -87,13 +88,16 @@ class CloudPod(Model):
 
     @classmethod
     def next_vmid(cls, first: int, last: int) -> int | None:
-        """Return the vmid after the highest that any pod ever had in this range, None when they are used up.
+        """Return the lowest vmid of this range that no pod ever had, None when they are used up.
 
         One that was used is not given out again: vzdump names archives by vmid, and they may outlive the pod.
         """
-        highest = cls.select(peewee.fn.max(cls.vmid)).where(cls.vmid.between(first, last)).scalar()
-        candidate = first if highest is None else highest + 1
-        return candidate if candidate <= last else None
+        found = db.rows(
+            "SELECT min(candidate) FROM (SELECT %s AS candidate UNION ALL SELECT vmid + 1 FROM cloud_pods"
+            " WHERE vmid >= %s AND vmid < %s) c WHERE NOT EXISTS (SELECT 1 FROM cloud_pods WHERE vmid = candidate)",
+            (first, first, last),
+        )
+        return None if found[0][0] is None or found[0][0] > last else int(found[0][0])
 
     def change(self, **columns: Any) -> None:
         """Write these columns."""

@@ -1,5 +1,6 @@
 """A first tenant, plan, quota and node: what a panel would create by HTTP, for a fresh database."""
 
+import ipaddress
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -32,9 +33,11 @@ def seed(
 
 
 def _pool(node: str, span: str, gateway: str) -> AddressPool:
-    first, _, last = span.partition("-")
-    if not last:
-        raise Invalid.field("pool", "must be <first address>-<last address>")
+    first, _, last = (part.strip() for part in span.partition("-"))
+    if not (_is_address(first) and _is_address(last)) or ipaddress.IPv4Address(first) > ipaddress.IPv4Address(last):
+        raise Invalid.field("pool", "must be <first address>-<last address>, IPv4, the first not above the last")
+    if not _is_address(gateway):
+        raise Invalid.field("gateway", "must be an IPv4 address")
     name = f"{node}-pool"
     other = AddressPool.overlapping(first, last, but=name)
     if other is not None:
@@ -44,6 +47,13 @@ def _pool(node: str, span: str, gateway: str) -> AddressPool:
     row: AddressPool
     row, _ = _ensure(AddressPool, name=name, defaults={"first_ip": first, "last_ip": last, "gateway": gateway})
     return row
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(ipaddress.IPv4Address(text))
+    except ValueError:
+        return False
 
 
 def _ensure(model: Any, *, defaults: dict[str, Any], **key: Any) -> tuple[Any, bool]:

@@ -36,4 +36,6 @@ def _seq(page: paging.Page) -> Any:
     if page.after is None:
         return 0
     text = page.after[0]
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise paging.bad_cursor()
+    return int(text)

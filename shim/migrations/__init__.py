@@ -1,7 +1,9 @@
 """The schema, step by step: numbered files which only create and add."""
 
+import contextlib
 from pathlib import Path
 
+import peewee
 from playhouse.migrations import Runner
 
 from shim import db
@@ -12,10 +14,16 @@ DIRECTORY = Path(__file__).parent
 
 def upgrade() -> list[str]:
     """Apply what is missing to the connected database; return the names applied. Two at once wait for each other."""
-    db.database.execute_sql("CREATE SCHEMA IF NOT EXISTS cloudpods")
     with db.database.atomic():
         db.lock("migrate")
+        _make_schema()
         return list(_runner().up())
+
+
+def _make_schema() -> None:
+    # IF NOT EXISTS looks and then writes: beside somebody who does not take our lock it may still meet theirs.
+    with contextlib.suppress(peewee.IntegrityError), db.database.atomic():
+        db.database.execute_sql("CREATE SCHEMA IF NOT EXISTS cloudpods")
 
 
 def pending() -> list[str]:

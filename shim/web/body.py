@@ -1,5 +1,6 @@
 """A request's JSON to a checked object, its query to checked values."""
 
+import json
 from typing import Any, TypeVar
 
 import falcon
@@ -10,7 +11,7 @@ from shim.errors import FieldError, Invalid
 MAX_BYTES = 64 * 1024
 Body = TypeVar("Body", bound=BaseModel)
 
-_TYPES = ("application/json", "application/problem+json")
+_TYPE = "application/json"
 
 
 def read(request: falcon.Request, model: type[Body]) -> Body:
@@ -24,12 +25,26 @@ def read_json(request: falcon.Request) -> dict[str, Any]:
         raise falcon.HTTPContentTooLarge(description=f"the body may be {MAX_BYTES} bytes at most")
     if not request.content_length and "chunked" not in (request.get_header("Transfer-Encoding") or ""):
         return {}
-    if (request.content_type or "").split(";")[0].strip().lower() not in _TYPES:
+    if (request.content_type or "").split(";")[0].strip().lower() != _TYPE:
         raise falcon.HTTPUnsupportedMediaType(description="send the body as `Content-Type: application/json`")
-    document = request.get_media()
+    document = _document(request)
     if not isinstance(document, dict):
         raise Invalid("the body must be a JSON object", code="malformed_body")
     return document
+
+
+def _document(request: falcon.Request) -> Any:
+    # A body in chunks has no length: gunicorn ends the stream where the body ends. Read no more than is allowed.
+    stream = request.stream if request.content_length is None else request.bounded_stream
+    octets = stream.read(MAX_BYTES + 1)
+    if len(octets) > MAX_BYTES:
+        raise falcon.HTTPContentTooLarge(description=f"the body may be {MAX_BYTES} bytes at most")
+    try:
+        return json.loads(octets.decode())
+    except RecursionError:
+        raise falcon.HTTPBadRequest(title="Invalid JSON", description="the body is nested too deeply") from None
+    except ValueError as error:
+        raise falcon.HTTPBadRequest(title="Invalid JSON", description=f"the body is not JSON: {error}") from None
 
 
 def parse(model: type[Body], document: dict[str, Any]) -> Body:

@@ -59,8 +59,17 @@ def decode(cursor: str, keys: int) -> list[str]:
     """Return the key that `encode` was given. Raises Invalid for anything else."""
     try:
         parts = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (binascii.Error, ValueError, UnicodeError):
+    except (binascii.Error, ValueError, RecursionError):
         parts = None
-    if not isinstance(parts, list) or len(parts) != keys or not all(isinstance(p, str) and "\x00" not in p for p in parts):
-        raise Invalid.field("cursor", "not a cursor of this list; take it from `next` of the page before")
+    if not isinstance(parts, list) or len(parts) != keys or not all(isinstance(p, str) and _storable(p) for p in parts):
+        raise bad_cursor()
     return parts
+
+
+def bad_cursor() -> Invalid:
+    """Return the refusal of a cursor that we did not make."""
+    return Invalid.field("cursor", "not a cursor of this list; take it from `next` of the page before")
+
+
+def _storable(text: str) -> bool:
+    return "\x00" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -34,7 +34,8 @@ def _ours(request: falcon.Request, response: falcon.Response, error: CloudPodsEr
 
 
 def _falcon(request: falcon.Request, response: falcon.Response, error: falcon.HTTPError, params: Any) -> None:
-    code = (error.title or "http_error").lower().replace(" ", "_")
+    # Without a title of its own an error's title is its status line, "404 Not Found".
+    code = error.title.lower().lstrip("0123456789 ").replace(" ", "_")
     response.set_headers(error.headers or {})
     _write(request, response, error.status_code, code, error.description or error.title or "")
 

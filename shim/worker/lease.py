@@ -41,7 +41,7 @@ class Lease:
 
     def progress(self, task: str) -> None:
         """Note that a task of the run began. Only queues: it is called from ansible-runner's event handler."""
-        self._progress.put(task)
+        self._progress.put(db.storable(task))
 
     def lost(self) -> str | None:
         """Return why the run must end, None while the job is held."""

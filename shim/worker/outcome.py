@@ -3,7 +3,10 @@
 import logging
 from typing import Any
 
-from shim.db import database
+import peewee
+
+from shim import db
+from shim.db import database, storable
 from shim.errors import CloudPodsError
 from shim.events.models import CloudPodEvent
 from shim.jobs import state
@@ -17,9 +20,9 @@ log = logging.getLogger(__name__)
 def write(job: CloudPodJob, outcome: Outcome) -> None:
     """Write the outcome. Raises state.LostLease, and writes nothing, when the job is another attempt's by now."""
     if outcome.result is not None:
-        outcome = _succeed(job, outcome.result)
+        outcome = _succeed(job, storable(outcome.result))
     if outcome.failure is not None:
-        _fail(job, outcome.failure)
+        _fail(job, storable(outcome.failure))
 
 
 def _succeed(job: CloudPodJob, result: dict[str, Any]) -> Outcome:
@@ -30,10 +33,11 @@ def _succeed(job: CloudPodJob, result: dict[str, Any]) -> Outcome:
             ACTIONS[job.type].handler.succeed(job, result)
     except state.LostLease:
         raise
-    except (CloudPodsError, KeyError, TypeError) as error:
+    except (CloudPodsError, KeyError, TypeError, AttributeError, ValueError, peewee.IntegrityError, peewee.DataError) as error:
         log.exception("job %s: unusable result", job.id)
         return Outcome(
-            None, {"msg": f"the playbook's result is unusable: {error}", "retryable": False, "left_behind": "unknown"}
+            None,
+            {"msg": f"the playbook's result is unusable: {db.first_line(error)}", "retryable": False, "left_behind": "unknown"},
         )
     log.info("job %s: success", job.id)
     return Outcome(None, None)

@@ -7,7 +7,6 @@ import importlib
 import itertools
 import json
 import os
-import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
+from tests.node_scripts import Scripts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COLLECTIONS = REPOSITORY / "collections"
@@ -70,11 +71,10 @@ def lab_parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     As the node's own tests do it, without Ansible: that the roles lay the same is Molecule's to show.
     """
     parent = tmp_path_factory.mktemp("lab")
-    lay_scripts = runpy.run_path(str(REPOSITORY / "tests/node/scripts.py"))["Scripts"]
     for name in ("lab1", "lab2"):
         program = REPOSITORY / "roles/lab_node/files/pve_lab/__main__.py"
         subprocess.run([sys.executable, "-IS", program, "-", "lab-init", parent / name, "--node", name], check=True)
-        lay_scripts(SimpleNamespace(dir=parent / name)).install()
+        Scripts(SimpleNamespace(dir=parent / name)).install()
     return parent
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import LabNode
+    from tests.lab_node import LabNode
 
 NET = "name=eth0,bridge=vmbr0,hwaddr=bc:24:11:00:00:01,ip=10.1.10.99/24"
 STORED = [

@@ -19,7 +19,7 @@ from pve_lab.lab import Lab
 from pve_lab.switches import Switches
 
 if TYPE_CHECKING:
-    from conftest import LabNode
+    from tests.lab_node import LabNode
 
 TEMPLATE = "local:vztmpl/debian-12-standard_12.7-1_amd64.tar.zst"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from scripts import Scripts, create_arguments, failure, node
+
+from tests.node_scripts import Scripts, create_arguments, failure, node
 
 __all__ = ["node"]
 

@@ -6,7 +6,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from scripts import Scripts, create_arguments, failure, finished, node, summary, wait_until
+
+from tests.node_scripts import Scripts, create_arguments, failure, finished, node, summary, wait_until
 
 __all__ = ["node"]
 

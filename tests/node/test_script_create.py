@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import LabNode
-from scripts import Scripts, create_arguments, failure, finished, node, summary
+
+from tests.lab_node import LabNode
+from tests.node_scripts import Scripts, create_arguments, failure, finished, node, summary
 
 __all__ = ["node"]
 

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from scripts import Scripts, create_arguments, failure, finished, kill_all_of, node, wait_until
+
+from tests.node_scripts import Scripts, create_arguments, failure, finished, kill_all_of, node, wait_until
 
 __all__ = ["node"]
 

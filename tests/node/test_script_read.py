@@ -6,7 +6,8 @@ import json
 import time
 
 import pytest
-from scripts import Scripts, failure, node
+
+from tests.node_scripts import Scripts, failure, node
 
 __all__ = ["node"]
 

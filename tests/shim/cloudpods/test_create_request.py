@@ -181,6 +181,7 @@ REFUSED = [
     ({**BODY, "ip": "10.1.10.49", "node": "lab1"}, 422, "ip_not_allowed", "ip", "outside the node's address pool 10.1.10.50"),
     ({**BODY, "ip": "10.1.10.250", "node": "lab1"}, 422, "ip_not_allowed", "ip", "to 10.1.10.249"),
     ({**BODY, "ip": "10.1.20.91", "node": "lab1"}, 422, "ip_not_allowed", "ip", "outside"),
+    ({**BODY, "ip": "10.1.30.91"}, 422, "ip_not_allowed", "ip", "any active node"),
     ({**BODY, "ip": "8.8.8.8"}, 422, "ip_not_allowed", "ip", "outside"),
     # names
     ({**BODY, "tenantId": ""}, 422, "invalid_request", "tenantId", NAME_RULE),
@@ -195,7 +196,7 @@ REFUSED = [
     ({**BODY, "requestedBy": "a\x00"}, 422, "invalid_request", "requestedBy", NAME_RULE),
     ({**BODY, "planId": " "}, 422, "invalid_request", "planId", NAME_RULE),
     # unknown things
-    ({**BODY, "region": "mars"}, 409, "no_capacity", None, ""),
+    ({**BODY, "region": "mars"}, 422, "unknown_region", "region", "no node in region"),
     ({**BODY, "tenantId": "TENANT-999"}, 404, "tenant_not_found", "tenantId", "TENANT-999"),
     ({**BODY, "tenantId": "tenant-123"}, 404, "tenant_not_found", "tenantId", "tenant-123"),
     ({**BODY, "node": "lab9"}, 422, "unknown_node", "node", "lab9"),

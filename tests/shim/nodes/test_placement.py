@@ -82,7 +82,7 @@ def test_a_node_that_is_not_active_gets_nothing(sql, status):
 def test_a_node_of_another_region_gets_nothing(sql):
     sql("UPDATE cloud_pod_nodes SET region = 'eu' WHERE name = 'lab2'")
     assert chosen(region="eu") == "lab2"
-    with pytest.raises(Conflict):
+    with pytest.raises(Invalid):
         chosen(region="eu", name="lab1")
 
 

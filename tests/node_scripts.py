@@ -14,16 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 from jinja2 import Environment, StrictUndefined, Template
 
-if TYPE_CHECKING:
-    from conftest import LabNode
+from tests.lab_node import LabNode
 
-ROLE = Path(__file__).resolve().parents[2] / "collections/ansible_collections/migra/cloudpods/roles/cloudpod_node"
+ROLE = Path(__file__).resolve().parents[1] / "collections/ansible_collections/migra/cloudpods/roles/cloudpod_node"
 IPAM_HEADER = "# addresses of this node\n"
 DEADLINE_S = 20
 
