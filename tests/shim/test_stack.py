@@ -14,8 +14,8 @@ import pytest
 
 from tests.stack import OTHER_TENANT, TENANT, Stack, wait_until
 
-# One stack for all of them: with xdist they run in one process, one after the other.
-pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(300)]
+# One stack for all of them: xdist gives a file's tests to one process, one after the other.
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
