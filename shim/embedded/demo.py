@@ -52,10 +52,10 @@ def main(once: bool, state_dir: Path, port: int) -> None:
 def _demo(state_dir: Path, port: int, once: bool) -> str:
     _lay_lab()
     with _up(state_dir, port):
-        began = time.monotonic()
         _run([*_cloudpods(state_dir), "seed"], "seeding a tenant, a plan and the node lab1")
         token = _run([*_cloudpods(state_dir), "token", "create", "demo"], "making a token").strip()
         client = _Client(f"http://127.0.0.1:{port}", token)
+        began = time.monotonic()
         pod = _provision(client)
         ending = f"demo ok: pod {pod['vmid']} active at {pod['ip']} in {time.monotonic() - began:.1f} s"
         if not once:
