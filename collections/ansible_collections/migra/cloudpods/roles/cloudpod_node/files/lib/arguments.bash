@@ -29,6 +29,10 @@ declare -grA PATTERN=(
   [ssh-keys]='^[^[:cntrl:]]{1,4096}$'
   [template]='^[A-Za-z][A-Za-z0-9_.-]*:vztmpl/[A-Za-z0-9][A-Za-z0-9_.+-]*$'
   [mode]='^(snapshot|suspend|stop)$'
+  [state]='^(running|stopped|restarted)$'
+  [shutdown-timeout]='^[1-9][0-9]{0,3}$'
+  [action]='^(create|rollback|delete)$'
+  [name]='^[A-Za-z][A-Za-z0-9_-]{1,39}$'
 )
 declare -grA RULE=(
   [vmid]='a number from 100 to 999999999'
@@ -47,9 +51,13 @@ declare -grA RULE=(
   [ssh-keys]="a *.pub file directly inside the node's keys folder, no link"
   [template]='<storage>:vztmpl/<file>'
   [mode]='snapshot, suspend or stop'
+  [state]='running, stopped or restarted'
+  [shutdown-timeout]='seconds, a number from 1 to 3600'
+  [action]='create, rollback or delete'
+  [name]='2 to 40 of letters, digits, _ -, beginning with a letter; not current, pending or vzdump'
 )
-declare -grA LOWEST=([cores]=1 [mem]=16 [swap]=0 [disk]=1)
-declare -grA HIGHEST=([cores]=128 [mem]=1048576 [swap]=1048576 [disk]=16384)
+declare -grA LOWEST=([cores]=1 [mem]=16 [swap]=0 [disk]=1 [shutdown-timeout]=1)
+declare -grA HIGHEST=([cores]=128 [mem]=1048576 [swap]=1048576 [disk]=16384 [shutdown-timeout]=3600)
 
 # Refuse the arguments: usage and the reason on stderr, exit 64. Nothing has been done, so nothing is logged.
 refuse_arguments() {
@@ -65,9 +73,10 @@ check_value() {
   if [[ -n ${LOWEST[$kind]:-} ]]; then
     ((value >= LOWEST[$kind] && value <= HIGHEST[$kind])) || refuse_arguments "$kind: ${RULE[$kind]}"
   fi
-  if [[ $kind == host ]]; then
-    ((${#value} <= 253)) || refuse_arguments "$kind: ${RULE[$kind]}"
-  fi
+  case $kind:$value in
+    host:*) ((${#value} <= 253)) || refuse_arguments "$kind: ${RULE[$kind]}" ;;
+    name:current | name:pending | name:vzdump) refuse_arguments "$kind: ${RULE[$kind]}" ;; # words of Proxmox's own
+  esac
 }
 
 # Given the names of the options a script knows (a flag ends in "!") and its arguments,

@@ -4,6 +4,7 @@
 
 declare -gA CONF=()        # the current section of the container's conf
 declare -ga PENDING=()     # keys waiting for the container's next start
+declare -gA SNAPSHOT=()    # one snapshot's section of the conf
 declare -ga ANSWER=()      # stdout of the last command whose answer was wanted
 declare -ga MESSAGES=()    # stderr of the last command
 
@@ -50,6 +51,28 @@ read_container() {
   done <"$CONF_FILE"
 }
 
+# Given a snapshot's name, read its section of CONF_FILE into SNAPSHOT and the first line of its description into
+# SNAPSHOT_NOTE; return 1 when there is no such snapshot.
+read_snapshot() {
+  local line section='' found=1
+  SNAPSHOT=() SNAPSHOT_NOTE=''
+  while IFS= read -r line || [[ -n $line ]]; do
+    if [[ $line == '['*']' ]]; then
+      section=$line
+      if [[ $section == "[$1]" ]]; then found=0; fi
+    elif [[ $section != "[$1]" ]]; then
+      continue
+    elif [[ $line == '#'* ]]; then
+      SNAPSHOT_NOTE=${SNAPSHOT_NOTE:-${line#'#'}}
+    elif [[ $line == *:* ]]; then
+      SNAPSHOT[${line%%:*}]=${line#*: }
+    fi
+  done <"$CONF_FILE"
+  # Proxmox encodes ":" in a description.
+  SNAPSHOT_NOTE=${SNAPSHOT_NOTE//%3[Aa]/:}
+  return "$found"
+}
+
 # Given a line of the description, take the owner from it if it is our marker. Proxmox encodes ":" in it.
 read_marker() {
   [[ -z $OWNER_TENANT ]] || return 0
@@ -77,6 +100,12 @@ is_running() {
   local sockets
   sockets=$(<"$NET_UNIX")
   [[ $sockets$'\n' == *"@/var/lib/lxc/$VMID/command"$'\n'* ]]
+}
+
+# Leave running or stopped in STATE.
+read_state() {
+  STATE=stopped
+  if is_running; then STATE=running; fi
 }
 
 # Wait up to five seconds for the container to run.
@@ -117,6 +146,22 @@ require_our_container() {
   require_pool
   read_container
   require_owner
+}
+
+# Refuse the container that require_our_container found while it is not to be worked on: what a killed create left, or
+# what Proxmox itself has locked. Even its state means nothing then: vzdump stops and starts it meanwhile.
+require_at_rest() {
+  ! is_unfinished || fail 75 "container $VMID is an unfinished create: create it again or destroy it first"
+  case ${CONF[lock]:-} in
+    '' | mounted) ;;
+    *) fail 75 "CT is locked (${CONF[lock]})" ;;
+  esac
+}
+
+# Start the container and see it run.
+start_container() {
+  node_command pct start "$VMID" || fail_as_node "pct start"
+  wait_until_running || fail 1 "container $VMID did not stay up after its start"
 }
 
 # Two scratch files without a name, which take what a command says and vanish with the run, killed or not.

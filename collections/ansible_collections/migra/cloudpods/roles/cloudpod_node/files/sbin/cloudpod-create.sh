@@ -68,11 +68,6 @@ create_container() {
   fail_as_node "pct create"
 }
 
-start_container() {
-  node_command pct start "$VMID" || fail_as_node "pct start"
-  wait_until_running || fail 1 "container $VMID did not stay up after its start"
-}
-
 # Remove what this run made, and only that: the marker must be ours, or the conf no more than a placeholder.
 # shellcheck disable=SC2329  # finish calls it
 clean_up() {

@@ -8,19 +8,36 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-MARKER = re.compile(r"cloudpod tenant=([A-Za-z0-9][A-Za-z0-9._:-]*) pod=(-|[A-Za-z0-9][A-Za-z0-9._:-]*)\s*")
+OWNER = r"cloudpod tenant=([A-Za-z0-9][A-Za-z0-9._:-]*) pod=(-|[A-Za-z0-9][A-Za-z0-9._:-]*)"
+MARKER = re.compile(OWNER + r"\s*")
+SNAPSHOT_MARKER = re.compile(OWNER + r" job=(-|[A-Za-z0-9][A-Za-z0-9_-]*)\s*")
+PENDING = "pve:pending"
 SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([KMGT]?)")
 GB_PER_UNIT = {"": 1 / 1024**3, "K": 1 / 1024**2, "M": 1 / 1024, "G": 1, "T": 1024}
 RESERVED = re.compile(r"[0-9.]+[ \t]+([1-9][0-9]{2,8})[ \t]+\S+[ \t]+(\S+)[ \t]+reserved:\S+[ \t]*")
 
 
 @dataclass
+class Snapshot:
+    """One snapshot's section: what Proxmox notes of it, and its description's lines."""
+
+    keys: dict[str, str] = field(default_factory=dict)
+    description: list[str] = field(default_factory=list)
+
+    def job(self) -> str | None:
+        """Return the job that our note names, or None."""
+        found = SNAPSHOT_MARKER.fullmatch(self.description[0]) if self.description else None
+        return found[3] if found and found[3] != "-" else None
+
+
+@dataclass
 class Conf:
-    """One container's conf: its current section, what waits for its next start, and its description's lines."""
+    """One container's conf: its current section, what waits for its next start, its description's lines and snapshots."""
 
     current: dict[str, str] = field(default_factory=dict)
     pending: dict[str, str | None] = field(default_factory=dict)
     description: list[str] = field(default_factory=list)
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
 
     def owner(self) -> dict[str, str | None] | None:
         """Return tenant and pod as our marker in the description names them, or None when there is none."""
@@ -50,13 +67,16 @@ class Conf:
 
 
 def parse_conf(text: str) -> Conf:
-    """Given a conf file's text, return it read; snapshot sections are left out."""
+    """Given a conf file's text, return it read."""
     conf, section = Conf(), ""
     for line in text.splitlines():
         if line.startswith("[") and line.rstrip().endswith("]"):
-            section = line.strip()
-        elif section == "" and line.startswith("#"):
-            conf.description.append(unquote(line[1:]))
+            section = line.strip()[1:-1]
+            if section != PENDING:
+                conf.snapshots.setdefault(section, Snapshot())
+        elif line.startswith("#") and section != PENDING:
+            lines = conf.snapshots[section].description if section else conf.description
+            lines.append(unquote(line[1:]))
         elif ":" in line:
             key, value = (part.strip() for part in line.split(":", 1))
             _store(conf, section, key, value)
@@ -67,11 +87,12 @@ def _store(conf: Conf, section: str, key: str, value: str) -> None:
     if section == "":
         # lxc.* keys may stand several times.
         conf.current[key] = f"{conf.current[key]}\n{value}" if key in conf.current else value
-    elif section == "[pve:pending]":
-        if key == "delete":
-            conf.pending.update(dict.fromkeys(filter(None, value.split(","))))
-        else:
-            conf.pending[key] = value
+    elif section != PENDING:
+        conf.snapshots[section].keys[key] = value
+    elif key == "delete":
+        conf.pending.update(dict.fromkeys(filter(None, value.split(","))))
+    else:
+        conf.pending[key] = value
 
 
 def size_in_gb(text: str) -> int | float | None:

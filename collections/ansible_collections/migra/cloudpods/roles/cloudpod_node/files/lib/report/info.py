@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from confs import Conf, size_in_gb
+import time
+
+from confs import Conf, Snapshot, size_in_gb
 from node import Node, wanted
 
 DEFAULT_MEMORY_MB = 512  # Proxmox's, where a conf is silent
 DEFAULT_SWAP_MB = 512
+VZDUMP = "vzdump"  # the snapshot of a backup under way, which is nobody's
 
 
 def rows(node: Node, vmids: list[int] | None) -> list[dict]:
@@ -52,5 +55,29 @@ def facts(conf: Conf) -> dict:
         "protection": conf.flag("protection"),
         "unprivileged": conf.flag("unprivileged"),
         "pending": conf.pending,
+        "snapshots": snapshots(conf),
         "config": {**conf.current, **({"description": "\n".join(conf.description)} if conf.description else {})},
     }
+
+
+def snapshots(conf: Conf) -> list[dict]:
+    """Return a row for each snapshot, the oldest first."""
+    named = [(name, snapshot) for name, snapshot in conf.snapshots.items() if name != VZDUMP]
+    return [snapshot_row(*each) for each in sorted(named, key=lambda each: (_taken_at(each[1]), each[0]))]
+
+
+def snapshot_row(name: str, snapshot: Snapshot) -> dict:
+    """Return one snapshot's row. One that Proxmox is at work on, or whose making was ended, is not complete."""
+    taken = _taken_at(snapshot)
+    return {
+        "name": name,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(taken)) if taken else None,
+        "parent": snapshot.keys.get("parent"),
+        "job": snapshot.job(),
+        "complete": "snapstate" not in snapshot.keys,
+    }
+
+
+def _taken_at(snapshot: Snapshot) -> int:
+    value = snapshot.keys.get("snaptime", "")
+    return int(value) if value.isdecimal() and len(value) < 12 else 0

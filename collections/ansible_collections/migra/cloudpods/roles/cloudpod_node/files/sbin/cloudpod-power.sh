@@ -1,0 +1,79 @@
+#!/bin/bash -p
+# migra.cloudpods: starts, stops or restarts one pod.
+set -euo pipefail
+umask 077
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+
+SCRIPT_FILE=$(readlink -f -- "${BASH_SOURCE[0]}")
+SCRIPT=${SCRIPT_FILE##*/} SCRIPT=${SCRIPT%.sh}
+LIBRARY_DIR=${SCRIPT_FILE%/*}/../lib/cloudpods
+# shellcheck source=library.bash
+source "$LIBRARY_DIR/library.bash"
+
+USAGE="$SCRIPT.sh <vmid> --state running|stopped|restarted [--shutdown-timeout S] [--force] [--tenant ID] [--pod ID] [--run ID]"
+
+# What this run has begun, for clean_up: starting, stopping or restarting.
+DOING=''
+
+# Ask the guest to shut down. One that does not obey is stopped hard only with --force.
+stop_container() {
+  local -a command=(pct shutdown "$VMID" --timeout "${OPTION[shutdown-timeout]:-60}")
+  if [[ -n ${OPTION[force]+given} ]]; then command+=(--forceStop 1); fi
+  node_command "${command[@]}" && return 0
+  # It may have stopped by itself between our look and pct's.
+  ! is_running || fail_as_node "pct shutdown"
+}
+
+# Given the present state, bring the container into the wanted one and leave in RESULT what that took.
+change_state() {
+  case $1:${OPTION[state]} in
+    running:running | stopped:stopped)
+      RESULT=unchanged
+      ;;
+    stopped:*)
+      DOING=starting RESULT=started
+      start_container
+      ;;
+    running:stopped)
+      DOING=stopping RESULT=stopped
+      stop_container
+      ;;
+    running:restarted)
+      # Not pct reboot: it kills a guest that does not obey, with or without --force, and does not wait for its start.
+      DOING=restarting RESULT=restarted
+      stop_container
+      start_container
+      ;;
+  esac
+}
+
+# A restart that stopped the pod and came no further starts it again if it can: who asked for a restart wants it to run.
+# shellcheck disable=SC2329  # finish calls it
+clean_up() {
+  case $DOING in
+    stopping | restarting) ! is_running || LEFT="container $VMID runs, and may still obey the shutdown" ;;
+  esac
+  if [[ $DOING == restarting ]] && ! is_running; then
+    node_answer pct start "$VMID" || true
+    wait_until_running || LEFT="container $VMID is stopped"
+  fi
+}
+
+main() {
+  read_arguments 'state shutdown-timeout force! tenant pod run' "$@"
+  read_one_vmid
+  require_options state
+  begin_run
+  require_our_container
+  TENANT=$OWNER_TENANT
+  require_at_rest
+  read_state
+  change_state "$STATE"
+  read_state
+  summarise VMID "$VMID"
+  summarise Status "$STATE"
+  summarise Result "$RESULT"
+  succeed "$RESULT" "container $VMID is $STATE"
+}
+
+main "$@"
