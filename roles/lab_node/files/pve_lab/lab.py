@@ -5,26 +5,43 @@ from __future__ import annotations
 import json
 import os
 from contextlib import AbstractContextManager
+from functools import cached_property
 
 from .conf import Conf
 from .errors import NoSuchContainer, PveError
 from .files import held_as_proxmox, read_text, write_text
 
+TYPE_CHECKING = False  # what type checkers know as typing.TYPE_CHECKING
+if TYPE_CHECKING:
+    from .simulated import Simulated
+
 CONF_LOCK_TIMEOUT_S = 10
 
 
 class Lab:
-    """One simulated node: a directory that stands for `/`."""
+    """One lab node: a directory that stands for `/`."""
 
     def __init__(self, root: str) -> None:
         self.root = root
         settings = json.loads(read_text(os.path.join(root, "lab.json"), "{}"))
         self.node: str = settings.get("node", "lab")
         self.capacity_kib: dict[str, int] = settings.get("capacity_kib", {})
+        self.backend_name: str = settings.get("backend", "simulated")
 
     def path(self, *parts: str) -> str:
         """Return the path below the lab of a path below `/`."""
         return os.path.join(self.root, *parts)
+
+    @cached_property
+    def backend(self) -> Simulated:
+        """Return what starts and fills this node's containers."""
+        if self.backend_name == "lxc":
+            from .lxc import Lxc
+
+            return Lxc(self)
+        from .simulated import Simulated
+
+        return Simulated(self)
 
     # -- containers ------------------------------------------------------------------------------------------------
 
@@ -77,12 +94,6 @@ class Lab:
         name = f"pve-config-{vmid}.lock"
         path = self.path("run/lock/lxc", name)
         return held_as_proxmox(path, f"/run/lock/lxc/{name}", CONF_LOCK_TIMEOUT_S, rc)
-
-    # -- network ---------------------------------------------------------------------------------------------------
-
-    def has_bridge(self, name: str) -> bool:
-        """Return whether the node has this bridge."""
-        return os.path.isdir(self.path("sys/class/net", name))
 
 
 def check_lock(conf: Conf, tolerated: str = "") -> None:

@@ -29,10 +29,10 @@ COMMANDS = {
     "destroy": Command(pct_destroy.destroy, _VMID, {"force": BOOLEAN, "purge": BOOLEAN, "destroy-unreferenced-disks": BOOLEAN}),
     "start": Command(pct_power.start, _VMID, {"debug": BOOLEAN, "skiplock": BOOLEAN}),
     "stop": Command(pct_power.stop, _VMID, {"skiplock": BOOLEAN, "overrule-shutdown": BOOLEAN}),
-    "shutdown": Command(pct_power.stop, _VMID, {"timeout": _TIMEOUT, "forceStop": BOOLEAN}),
+    "shutdown": Command(pct_power.shutdown, _VMID, {"timeout": _TIMEOUT, "forceStop": BOOLEAN}),
     "reboot": Command(pct_power.reboot, _VMID, {"timeout": _TIMEOUT}),
     "suspend": Command(pct_power.suspend, _VMID),
-    "resume": Command(pct_power.suspend, _VMID),
+    "resume": Command(pct_power.resume, _VMID),
     "unlock": Command(pct_power.unlock, _VMID),
     "set": Command(
         pct_set.change, _VMID, {**CONFIG, "delete": LIST, "revert": LIST, "digest": Option(longest=40)}, indexed=True

@@ -77,11 +77,8 @@ def _check_free(call: Call) -> None:
     replace = call.flag("restore") and call.flag("force") and owner == ("CT", call.lab.node)
     if owner and not replace:
         raise PveError(f"{owner[0]} {call.vmid} already exists on node '{owner[1]}'")
-    if owner:
-        from .runtime import is_running
-
-        if is_running(call.lab, call.vmid):
-            raise PveError(f"unable to restore CT {call.vmid} - can't overwrite running container")
+    if owner and call.lab.backend.is_running(call.vmid):
+        raise PveError(f"unable to restore CT {call.vmid} - can't overwrite running container")
 
 
 def _given(call: Call) -> Section:
@@ -147,14 +144,14 @@ def _build(call: Call, given: Section, keys: str, old: Conf | None) -> Conf:
     root = volumes.root_path(call.lab, section)
     if call.flag("restore"):
         print(f"restoring '{source[0]}' now..")
-    _unpack(call, source[1], root)
+    _unpack(call, source[1], root, volumes.is_shared(call.lab, section))
     call.switches.middle()
     if call.flag("restore"):
         print("merging backed-up and given configuration..")
     conf = Conf(_with_defaults(call, section))
     call.lab.save(call.vmid, conf.under("create"))
     if not call.flag("restore"):
-        _set_up_guest(root, conf.main, keys)
+        _set_up_guest(call, root, conf.main, keys)
     if old:
         volumes.free_all(call.lab, old)
     with call.lab.locked(call.vmid):
@@ -179,7 +176,7 @@ def _recovered(call: Call, given: Section) -> tuple[Section, tuple[str, str]]:
     if not os.path.isfile(path):
         raise PveError(f"volume '{volid}' does not exist")
     print(f"recovering backed-up configuration from '{volid}'")
-    section = Conf.parse(archive.read_conf(path), call.vmid).main
+    section = Conf.parse(call.lab.backend.read_conf(path), call.vmid).main
     if call.flag("unique"):
         section = with_new_addresses(section)
     target = call.parameters.get("storage", "local")
@@ -192,10 +189,11 @@ def _recovered(call: Call, given: Section) -> tuple[Section, tuple[str, str]]:
     return section, (volid, path)
 
 
-def _unpack(call: Call, path: str, root: str) -> None:
-    """Unpack an archive of ours, or pretend to unpack a template; print what tar prints."""
+def _unpack(call: Call, path: str, root: str, shared: bool) -> None:
+    """Unpack an archive of ours or a template; print what tar prints."""
     print(f"extracting archive '{path}'", flush=True)
-    size = archive.extract(path, root) if call.flag("restore") else 506_388_480
+    backend = call.lab.backend
+    size = backend.extract(path, root) if call.flag("restore") else backend.unpack(path, root, shared)
     print(f"Total bytes read: {size} ({archive.human(size)}, 163MiB/s)")
     if not call.flag("restore"):
         print("Detected container architecture: amd64")
@@ -212,18 +210,12 @@ def _with_defaults(call: Call, section: Section) -> Section:
     return complete
 
 
-def _set_up_guest(root: str, main: Section, keys: str) -> None:
+def _set_up_guest(call: Call, root: str, main: Section, keys: str) -> None:
     """Put host name, SSH keys and host keys into the container."""
-    volumes.put_file(root, "etc/hostname", f"{main['hostname']}\n")
+    backend = call.lab.backend
+    backend.put_file(root, "etc/hostname", f"{main['hostname']}\n")
     if keys:
-        volumes.put_file(root, "root/.ssh/authorized_keys", keys, 0o600)
-    for name in HOST_KEYS:
+        backend.put_file(root, "root/.ssh/authorized_keys", keys, 0o600)
+    for name, fingerprint in backend.host_keys(root, main["hostname"], HOST_KEYS).items():
         print(f"Creating SSH host key '{name}' - this may take some time ...")
-        print(f"done: SHA256:{_fingerprint()} root@{main['hostname']}")
-
-
-def _fingerprint() -> str:
-    """Return 43 characters that look like a key's fingerprint."""
-    from binascii import b2a_base64
-
-    return b2a_base64(os.urandom(32), newline=False).decode().rstrip("=")
+        print(f"done: SHA256:{fingerprint} root@{main['hostname']}")

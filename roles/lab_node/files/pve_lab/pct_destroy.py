@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import pools, runtime, storage, volumes
+from . import pools, storage, volumes
 from .cli import Call
 from .conf import Conf, Section
 from .errors import PveError
@@ -19,11 +19,12 @@ def destroy(call: Call) -> None:
     with lab.locked(vmid):
         conf = lab.load(vmid)
         _check(call, conf)
-        if runtime.is_running(lab, vmid):
+        if lab.backend.is_running(vmid):
             if not call.flag("force"):
                 raise PveError(f"unable to destroy CT {vmid} - container is running")
             sys.stderr.write(f"forced to stop CT {vmid} before destroying!\n")
-            runtime.stop(lab, vmid)
+            lab.backend.stop(vmid)
+        lab.backend.forget(vmid)
         volumes.free_all(lab, conf)
         # Without it the volume of a create that was killed stays: its file, nothing but `lock: create`, names none.
         for volid in storage.subvolumes_of(lab, vmid) if call.flag("destroy-unreferenced-disks") else ():

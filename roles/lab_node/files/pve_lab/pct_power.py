@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from . import runtime
 from .cli import Call
 from .conf import Conf
 from .errors import PveError
 from .formats import split_properties
 from .lab import Lab, check_lock
+
+SHUTDOWN_TIMEOUT_S = 60
 
 
 def start(call: Call) -> None:
@@ -21,7 +22,7 @@ def start(call: Call) -> None:
             check_lock(conf, tolerated="mounted")
         if conf.main.get("template") == "1":
             raise PveError("you can't start a CT if it's a template")
-        if runtime.is_running(call.lab, call.vmid):
+        if call.lab.backend.is_running(call.vmid):
             raise PveError(f"CT {call.vmid} already running")
         bring_up(call.lab, call.vmid, conf, call.switches.middle)
 
@@ -32,41 +33,64 @@ def bring_up(lab: Lab, vmid: int, conf: Conf, middle: Callable[[], None] = lambd
         lab.save(vmid, conf)
     for name, value in sorted(conf.main.items()):
         bridge = split_properties(value).get("bridge", "") if name.startswith("net") else ""
-        if bridge and not lab.has_bridge(bridge):
+        if bridge and not lab.backend.has_bridge(bridge):
             sys.stderr.write(f"bridge '{bridge}' does not exist\n")
             raise PveError(f"startup for container '{vmid}' failed")
     middle()
-    runtime.start(lab, vmid, conf.main)
+    lab.backend.start(vmid, conf.main)
 
 
 def stop(call: Call) -> None:
-    """Stop a container; `pct shutdown` looks the same from outside when the guest obeys."""
+    """Stop a container at once."""
+    _take_down(call, call.lab.backend.stop)
+
+
+def shutdown(call: Call) -> None:
+    """Ask a container to stop; from outside the same as a stop when the guest obeys."""
+    timeout_s = int(call.parameters.get("timeout", SHUTDOWN_TIMEOUT_S))
+    _take_down(call, lambda vmid: call.lab.backend.shutdown(vmid, timeout_s, call.flag("forceStop")))
+
+
+def _take_down(call: Call, how: Callable[[int], None]) -> None:
+    """Stop a container, if it may be stopped."""
     with call.lab.locked(call.vmid):
-        if not runtime.is_running(call.lab, call.vmid):
+        if not call.lab.backend.is_running(call.vmid):
             raise PveError(f"CT {call.vmid} not running")
         if not call.flag("skiplock"):
             check_lock(call.lab.load(call.vmid), tolerated="mounted")
         call.switches.middle()
-        runtime.stop(call.lab, call.vmid)
+        how(call.vmid)
 
 
 def reboot(call: Call) -> None:
     """Stop and start a container, which applies what is pending."""
     with call.lab.locked(call.vmid):
-        if not runtime.is_running(call.lab, call.vmid):
+        if not call.lab.backend.is_running(call.vmid):
             raise PveError(f"VM {call.vmid} not running")
         conf = call.lab.load(call.vmid)
         check_lock(conf)
-        runtime.stop(call.lab, call.vmid)
+        timeout_s = int(call.parameters.get("timeout", SHUTDOWN_TIMEOUT_S))
+        call.lab.backend.shutdown(call.vmid, timeout_s, True)
         bring_up(call.lab, call.vmid, conf, call.switches.middle)
 
 
 def suspend(call: Call) -> None:
-    """Freeze or thaw a container: nothing an outsider of the lab could see."""
+    """Freeze a container."""
+    _freeze(call, True)
+
+
+def resume(call: Call) -> None:
+    """Thaw a container."""
+    _freeze(call, False)
+
+
+def _freeze(call: Call, frozen: bool) -> None:
+    """Freeze or thaw a container."""
     conf = call.lab.load(call.vmid)
-    if not runtime.is_running(call.lab, call.vmid):
+    if not call.lab.backend.is_running(call.vmid):
         raise PveError(f"CT {call.vmid} not running")
     check_lock(conf)
+    call.lab.backend.freeze(call.vmid, frozen)
 
 
 def unlock(call: Call) -> None:

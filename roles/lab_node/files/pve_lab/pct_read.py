@@ -1,11 +1,11 @@
-"""pct commands that change nothing: list, status, config, pending, listsnapshot, df; and those the lab cannot do."""
+"""pct commands that change no container: list, status, config, pending, listsnapshot, df, exec, enter, push, pull."""
 
 from __future__ import annotations
 
 import os
 import time
 
-from . import runtime, storage
+from . import storage
 from .cli import Call
 from .conf import Conf, Section, encode_text
 from .errors import NoSuchContainer, PveError
@@ -16,7 +16,7 @@ GIB = 1 << 30
 
 def list_containers(call: Call) -> None:
     """Print the containers of this node; nothing at all, not even the header, where there is none."""
-    running = runtime.running_vmids(call.lab)
+    running = call.lab.backend.running_vmids()
     form = "{:<10} {:<10} {:<12} {:<20}"
     lines = []
     for vmid in call.lab.vmids():
@@ -33,7 +33,7 @@ def list_containers(call: Call) -> None:
 def status(call: Call) -> None:
     """Print whether a container runs, or all its figures."""
     conf = call.lab.load(call.vmid, missing_rc=2)
-    running = runtime.is_running(call.lab, call.vmid)
+    running = call.lab.backend.is_running(call.vmid)
     if not call.flag("verbose"):
         print("status: running" if running else "status: stopped")
         return
@@ -44,7 +44,7 @@ def status(call: Call) -> None:
 def _figures(call: Call, main: Section, running: bool) -> dict[str, object]:
     """Return what status --verbose shows."""
     lab, vmid = call.lab, call.vmid
-    memory = runtime.figure(lab, vmid, "memory.current") - runtime.figure(lab, vmid, "memory.stat", "file")
+    usage = lab.backend.figures(vmid) if running else {"mem": 0, "swap": 0, "uptime": 0}
     figures: dict[str, object] = {
         "cpus": main.get("cores", os.cpu_count()),
         "disk": storage.SUBVOLUME_KIB * 1024 if running else 0,
@@ -53,18 +53,18 @@ def _figures(call: Call, main: Section, running: bool) -> dict[str, object]:
         "maxdisk": _disk_size(call, main),
         "maxmem": int(main.get("memory", 512)) << 20,
         "maxswap": int(main.get("swap", 512)) << 20,
-        "mem": memory if running else 0,
+        "mem": usage["mem"],
         "name": main.get("hostname", f"CT{vmid}"),
         "netin": 0,
         "netout": 0,
         "status": "running" if running else "stopped",
-        "swap": runtime.figure(lab, vmid, "memory.swap.current"),
+        "swap": usage["swap"],
         "type": "lxc",
-        "uptime": runtime.uptime_s(lab, vmid) if running else 0,
+        "uptime": usage["uptime"],
         "vmid": vmid,
     }
     if running:
-        figures["pid"] = runtime.figure(lab, vmid, "cgroup.procs")
+        figures["pid"] = usage["pid"]
     return {**figures, **{key: main[key] for key in ("lock", "tags", "template") if key in main}}
 
 
@@ -157,24 +157,27 @@ def _volume_row(call: Call, name: str, pairs: dict[str, str]) -> tuple[str, ...]
 
 
 def execute(call: Call) -> int:
-    """Refuse to run a command inside a container: there is nothing inside."""
+    """Run a command inside a container, by default a shell; return its exit code."""
     call.lab.load(call.vmid, missing_rc=2)
-    if not runtime.is_running(call.lab, call.vmid):
+    if not call.lab.backend.is_running(call.vmid):
         raise PveError(f"container '{call.vmid}' not running!")
-    raise PveError("the lab node emulates no processes inside containers", 1)
+    words = [word for word in call.parameters.get("extra-args", "").split("\0") if word]
+    return call.lab.backend.execute(call.vmid, words, call.flag("keep-env"))
 
 
 def push(call: Call) -> None:
-    """Refuse to copy into a container."""
+    """Copy a file into a container."""
     call.lab.load(call.vmid, missing_rc=2)
-    if not runtime.is_running(call.lab, call.vmid):
+    if not call.lab.backend.is_running(call.vmid):
         raise PveError("can only push files to a running CT")
-    raise PveError("the lab node emulates no files inside running containers", 1)
+    owner = ":".join(call.parameters.get(key, "") for key in ("user", "group")).rstrip(":")
+    source, target, perms = (call.parameters.get(key, "") for key in ("file", "destination", "perms"))
+    call.lab.backend.push(call.vmid, source, target, owner, perms)
 
 
 def pull(call: Call) -> None:
-    """Refuse to copy out of a container."""
+    """Copy a file out of a container."""
     call.lab.load(call.vmid, missing_rc=2)
-    if not runtime.is_running(call.lab, call.vmid):
+    if not call.lab.backend.is_running(call.vmid):
         raise PveError("can only pull files from a running VM at /usr/share/perl5/PVE/CLI/pct.pm line 540.")
-    raise PveError("the lab node emulates no files inside running containers", 1)
+    call.lab.backend.pull(call.vmid, call.parameters["path"], call.parameters["destination"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
-from . import runtime, storage, volumes
+from . import storage, volumes
 from .cli import Call
 from .conf import Conf
 from .errors import ParameterError, PveError
@@ -64,7 +64,7 @@ def _check_digest(call: Call) -> None:
 
 def _apply(call: Call, conf: Conf, given: dict[str, str], delete: list[str], revert: list[str]) -> None:
     """Change the configuration, write it, bring a running container in line."""
-    running = runtime.is_running(call.lab, call.vmid)
+    running = call.lab.backend.is_running(call.vmid)
     for name in revert:
         _revert(conf, name)
     for name in delete:
@@ -75,9 +75,9 @@ def _apply(call: Call, conf: Conf, given: dict[str, str], delete: list[str], rev
         _apply_hot(conf)
     else:
         conf.apply_pending()
+    if running:  # before the file is written: what the kernel refuses is not to stand there
+        call.lab.backend.set_limits(call.vmid, conf.main)
     call.lab.save(call.vmid, conf)
-    if running:
-        runtime.update_limits(call.lab, call.vmid, conf.main)
     _check_bridges(call, given)
 
 
@@ -137,7 +137,7 @@ def _check_bridges(call: Call, given: dict[str, str]) -> None:
     """Refuse an unknown bridge: after the file has been written, as the real command does."""
     for name in sorted(given):
         bridge = split_properties(given[name]).get("bridge", "") if re.match(r"net\d+\Z", name) else ""
-        if bridge and not call.lab.has_bridge(bridge):
+        if bridge and not call.lab.backend.has_bridge(bridge):
             raise PveError(f"bridge '{bridge}' does not exist", 2)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from . import pools, runtime, storage, volumes
+from . import pools, storage, volumes
 from .cli import Call
 from .conf import Conf, Section
 from .errors import PveError
@@ -31,7 +31,7 @@ def snapshot(call: Call) -> None:
         paths = _snapshot_paths(call.lab, conf, name)
         call.switches.middle()
         for source, target in paths:
-            copy_tree(source, target)
+            call.lab.backend.copy(source, target)
         conf.snapshots[name] = _kept(conf, call.parameters.get("description", ""))
         conf.main["parent"] = name
         call.lab.save(call.vmid, conf)
@@ -60,13 +60,6 @@ def _snapshot_paths(lab: Lab, conf: Conf, name: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def copy_tree(source: str, target: str) -> None:
-    """Copy a volume's tree without its `.zfs`."""
-    import shutil
-
-    shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".zfs"))
-
-
 def rollback(call: Call) -> None:
     """Return a container to a snapshot; a running one is stopped first."""
     with call.lab.locked(call.vmid):
@@ -74,12 +67,11 @@ def rollback(call: Call) -> None:
         check_lock(conf)
         kept = _existing(conf, name)
         _check_most_recent(conf, name)
-        if runtime.is_running(call.lab, call.vmid):
-            runtime.stop(call.lab, call.vmid)
+        if call.lab.backend.is_running(call.vmid):
+            call.lab.backend.stop(call.vmid)
         call.switches.middle()
         for path, copy in _snapshot_paths(call.lab, conf, name):
-            _empty(path)
-            copy_tree(copy, path)
+            call.lab.backend.replace(path, copy)
         description = conf.main.get("description")
         conf.main = Section({key: value for key, value in kept.items() if key not in NOT_IN_SNAPSHOT})
         conf.main.raw = list(kept.raw)
@@ -89,7 +81,7 @@ def rollback(call: Call) -> None:
         conf.pending = Section()
         call.lab.save(call.vmid, conf)
         if call.flag("start"):
-            runtime.start(call.lab, call.vmid, conf.main)
+            call.lab.backend.start(call.vmid, conf.main)
 
 
 def _existing(conf: Conf, name: str) -> Section:
@@ -104,17 +96,6 @@ def _check_most_recent(conf: Conf, name: str) -> None:
     if conf.main.get("parent") != name:
         volid = split_properties(conf.main["rootfs"], "volume")["volume"]
         raise PveError(f"can't rollback, '{name}' is not most recent snapshot on '{volid}'")
-
-
-def _empty(path: str) -> None:
-    """Remove a volume's content but not its snapshots."""
-    for name in os.listdir(path):
-        below = os.path.join(path, name)
-        if os.path.isdir(below) and not os.path.islink(below):
-            if name != ".zfs":
-                remove_tree(below)
-        else:
-            os.unlink(below)
 
 
 def delete_snapshot(call: Call) -> None:
@@ -146,7 +127,7 @@ def clone(call: Call) -> None:
     with lab.locked(call.vmid):
         conf = lab.load(call.vmid)
         check_lock(conf)
-        if runtime.is_running(lab, call.vmid) and not name:
+        if lab.backend.is_running(call.vmid) and not name:
             raise PveError(
                 "Full clone of a running container is only possible from a snapshot. Disable 'running' or give a snapshot name"
             )
@@ -178,7 +159,7 @@ def _copy(call: Call, source: Section, newid: int, name: str | None) -> None:
         section[option] = source[option].replace(volid, target.allocate(newid, storage.refquota(path)), 1)
         call.switches.middle()
         copy = os.path.join(path, ".zfs/snapshot", name) if name else path
-        copy_tree(copy, storage.path_of(call.lab, split_properties(section[option], "volume")["volume"]))
+        call.lab.backend.copy(copy, storage.path_of(call.lab, split_properties(section[option], "volume")["volume"]))
     section["hostname"] = call.parameters.get("hostname", f"Copy-of-CT-{source.get('hostname', call.vmid)}")
     if description := call.parameters.get("description"):
         section["description"] = description.rstrip("\n") + "\n"
@@ -198,7 +179,7 @@ def make_template(call: Call) -> None:
     with call.lab.locked(call.vmid, rc=4):
         conf = call.lab.load(call.vmid, missing_rc=2)
         check_lock(conf)
-        if runtime.is_running(call.lab, call.vmid):
+        if call.lab.backend.is_running(call.vmid):
             raise PveError("you can't convert a running CT to template")
         conf.main["template"] = "1"
         call.lab.save(call.vmid, conf)

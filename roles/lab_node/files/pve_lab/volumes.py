@@ -55,6 +55,12 @@ def root_path(lab: Lab, section: Section) -> str:
     return storage.path_of(lab, split_properties(section["rootfs"], "volume")["volume"])
 
 
+def is_shared(lab: Lab, section: Section) -> bool:
+    """Return whether a container's root may share the template's files; on a directory storage it holds its own."""
+    volid = split_properties(section["rootfs"], "volume")["volume"]
+    return storage.usable(lab, volid.partition(":")[0]).kind == "zfspool"
+
+
 def put_file(root: str, path: str, text: str, mode: int = 0o644) -> None:
     """Write a file into a container's file system, as create does with keys and host names."""
     target = os.path.join(root, path)

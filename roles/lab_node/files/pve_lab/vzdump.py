@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from . import archive, pct_power, pools, runtime, volumes
+from . import archive, pct_power, pools, volumes
 from .backups import Target, discard, prune
 from .cli import Call, Command
 from .conf import Conf
@@ -22,6 +22,7 @@ from .lab import check_lock
 from .options import BOOLEAN, LIST, STORAGE, STRING, Option
 
 POLL_S = 0.02
+STOP_WAIT_S = 600
 # What the log says before the archive of a running container is written, by mode.
 STEPS = {
     "snapshot": ("create storage snapshot 'vzdump'",),
@@ -205,20 +206,21 @@ def _free_name(target: Target, vmid: int, compress: str) -> str:
 
 def _dump(call: Call, target: Target, log: Log, vmid: int, conf: Conf, path: str, compress: str) -> bool:
     """Write the archive, saying what Proxmox says on the way; return whether it came from a storage snapshot."""
-    lab, running = call.lab, runtime.is_running(call.lab, vmid)
+    lab, running = call.lab, call.lab.backend.is_running(vmid)
     mode = call.parameters.get("mode", "snapshot") if running else "stop"
     _introduce(log, conf, vmid, mode, running)
     base = path[: path.index(".tar")]
     os.makedirs(f"{base}.tmp", exist_ok=True)
     if mode == "stop" and running:
-        runtime.stop(lab, vmid)
+        lab.backend.shutdown(vmid, STOP_WAIT_S, True)
     try:
         log(f"creating vzdump archive '{path}'")
-        size = archive.write(
+        size = lab.backend.write_archive(
             f"{base}.tar.dat",
             "".join(f"{line}\n" for line in conf.main.lines()),
             volumes.root_path(lab, conf.main),
             compress,
+            live=running and mode != "stop",
         )
         call.switches.middle()
     finally:

@@ -1,0 +1,144 @@
+"""The backend that simulates: what runs is written to files, and a volume holds what create itself writes.
+
+A backend is what differs between the lab nodes; everything else of the commands is shared.
+
+| method | does |
+|---|---|
+| `running_vmids`, `is_running` | which containers run |
+| `start`, `stop`, `shutdown`, `freeze`, `forget` | change that; `forget` removes what is left of a destroyed one |
+| `set_limits`, `figures` | a running container's limits and usage |
+| `execute`, `push`, `pull` | reach into a running container |
+| `has_bridge` | whether the node has this bridge |
+| `unpack`, `put_file`, `host_keys` | fill a new container's volume |
+| `copy`, `replace` | snapshots, rollback and clones |
+| `write_archive`, `read_conf`, `extract` | archives |
+"""
+
+# ruff: noqa: ARG002  (the methods have the shape that a backend with real containers needs)
+
+from __future__ import annotations
+
+import os
+from binascii import b2a_base64
+
+from . import archive, runtime, volumes
+from .conf import Section
+from .errors import PveError
+from .files import remove_tree
+
+TYPE_CHECKING = False  # what type checkers know as typing.TYPE_CHECKING
+if TYPE_CHECKING:
+    from .lab import Lab
+
+# What a template of Debian 12 says when it is unpacked.
+TEMPLATE_BYTES = 506_388_480
+
+
+class Simulated:
+    """Runs nothing."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+
+    # -- what runs -------------------------------------------------------------------------------------------------
+
+    def running_vmids(self) -> set[int]:
+        """Return the vmids of the containers that run."""
+        return runtime.running_vmids(self.lab)
+
+    def is_running(self, vmid: int) -> bool:
+        """Return whether one container runs."""
+        return runtime.is_running(self.lab, vmid)
+
+    def start(self, vmid: int, section: Section) -> None:
+        """Start a container."""
+        runtime.start(self.lab, vmid, section)
+
+    def stop(self, vmid: int) -> None:
+        """Stop a container at once."""
+        runtime.stop(self.lab, vmid)
+
+    def shutdown(self, vmid: int, timeout_s: int, force: bool) -> None:
+        """Ask a container to stop."""
+        runtime.stop(self.lab, vmid)
+
+    def freeze(self, vmid: int, frozen: bool) -> None:
+        """Freeze or thaw a container: nothing an outsider of the lab could see."""
+
+    def forget(self, vmid: int) -> None:
+        """Remove what is left of a destroyed container besides its volumes: nothing here."""
+
+    def set_limits(self, vmid: int, section: Section) -> None:
+        """Bring a running container's limits in line with its configuration."""
+        runtime.update_limits(self.lab, vmid, section)
+
+    def figures(self, vmid: int) -> dict[str, int]:
+        """Return a running container's memory and swap in bytes, uptime in seconds and first pid."""
+        memory = runtime.figure(self.lab, vmid, "memory.current") - runtime.figure(self.lab, vmid, "memory.stat", "file")
+        return {
+            "mem": memory,
+            "swap": runtime.figure(self.lab, vmid, "memory.swap.current"),
+            "uptime": runtime.uptime_s(self.lab, vmid),
+            "pid": runtime.figure(self.lab, vmid, "cgroup.procs"),
+        }
+
+    def execute(self, vmid: int, argv: list[str], keep_env: bool) -> int:
+        """Refuse to run a command inside a container: there is nothing inside."""
+        raise PveError("the lab node emulates no processes inside containers", 1)
+
+    def push(self, vmid: int, source: str, target: str, owner: str, perms: str) -> None:
+        """Refuse to copy into a container."""
+        raise PveError("the lab node emulates no files inside running containers", 1)
+
+    def pull(self, vmid: int, source: str, target: str) -> None:
+        """Refuse to copy out of a container."""
+        raise PveError("the lab node emulates no files inside running containers", 1)
+
+    def has_bridge(self, name: str) -> bool:
+        """Return whether the node has this bridge."""
+        return os.path.isdir(self.lab.path("sys/class/net", name))
+
+    # -- volumes ---------------------------------------------------------------------------------------------------
+
+    def unpack(self, template: str, volume: str, shared: bool) -> int:
+        """Pretend to unpack a template; return how many bytes that would have been."""
+        return TEMPLATE_BYTES
+
+    def put_file(self, volume: str, path: str, text: str, mode: int = 0o644) -> None:
+        """Write a file into a container's file system."""
+        volumes.put_file(volume, path, text, mode)
+
+    def host_keys(self, volume: str, hostname: str, names: tuple[str, ...]) -> dict[str, str]:
+        """Return what looks like the fingerprints of the container's SSH host keys."""
+        return {name: b2a_base64(os.urandom(32), newline=False).decode().rstrip("=") for name in names}
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy a volume or a snapshot of one."""
+        import shutil
+
+        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".zfs"))
+
+    def replace(self, volume: str, snapshot: str) -> None:
+        """Return a volume to a snapshot of it."""
+        for name in os.listdir(volume):
+            below = os.path.join(volume, name)
+            if os.path.isdir(below) and not os.path.islink(below):
+                if name != ".zfs":
+                    remove_tree(below)
+            else:
+                os.unlink(below)
+        self.copy(snapshot, volume)
+
+    # -- archives --------------------------------------------------------------------------------------------------
+
+    def write_archive(self, path: str, conf_text: str, volume: str, compress: str, live: bool) -> int:
+        """Write an archive of a container; return its size before compression."""
+        return archive.write(path, conf_text, volume, compress)
+
+    def read_conf(self, path: str) -> str:
+        """Return the text of the configuration in an archive."""
+        return archive.read_conf(path)
+
+    def extract(self, path: str, volume: str) -> int:
+        """Unpack an archive into a volume; return the size of the tar."""
+        return archive.extract(path, volume)
