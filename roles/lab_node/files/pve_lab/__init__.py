@@ -6,7 +6,9 @@
 | `cli.py`, `options.py`, `formats.py` | command lines as Proxmox reads and refuses them |
 | `lab.py`, `files.py`, `errors.py` | where things are, locks and atomic writes, failures |
 | `conf.py`, `normalise.py`, `pools.py` | container files, values as they are stored, `user.cfg` |
-| `storage.py`, `volumes.py`, `runtime.py` | storages, the volumes of containers, what runs |
+| `storage.py`, `volumes.py` | storages, the volumes of containers |
+| `simulated.py`, `runtime.py` | the backend that simulates: what runs stands in files |
+| `lxc.py`, `lxc_config.py`, `cgroups.py`, `host.py` | the backend with real containers, and what it needs of the machine |
 | `pct*.py`, `vzdump.py`, `backups.py`, `archive.py`, `retention.py`, `pvesm.py` | the commands |
 | `switches.py`, `layout.py` | delays and failures on demand; laying the tree |
 

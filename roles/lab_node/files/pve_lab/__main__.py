@@ -25,15 +25,17 @@ def main(root: str, program: str, argv: list[str]) -> int:
 
         return cli.run_command("vzdump", vzdump.COMMAND, root, argv)
     if program == "lab-switch":
-        from pve_lab import switches
-
-        return switches.main(root, argv)
-    if program == "lab-init":
+        from pve_lab import switches as chosen
+    elif program == "lab-host":
+        from pve_lab import host as chosen
+    elif program == "lab-init":
         from pve_lab import layout
 
         return layout.main(argv)
-    sys.stderr.write(f"no such program: {program}\n")
-    return 127
+    else:
+        sys.stderr.write(f"no such program: {program}\n")
+        return 127
+    return chosen.main(root, argv)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from .lab import Lab
 from .pools import join, members
 
 SOURCE = os.path.dirname(os.path.abspath(__file__))
-PROGRAMS = ("pct", "vzdump", "pvesm", "lab-switch")
+PROGRAMS = ("pct", "vzdump", "pvesm", "lab-switch", "lab-host")
 TEMPLATE = "debian-12-standard_12.7-1_amd64.tar.zst"
 CORE = ((100, "mail", "10.1.10.10"), (101, "dns", "10.1.10.11"), (102, "panel", "10.1.10.12"))
 FOLDERS = (
@@ -24,8 +24,6 @@ FOLDERS = (
     "etc/pve/nodes/{node}/qemu-server",
     "etc/pve/priv",
     "run/lock/lxc",
-    "sys/fs/cgroup/lxc",
-    "sys/class/net/vmbr0",
     "log",
     "clients/main",
     "clients/backup",
@@ -34,6 +32,7 @@ FOLDERS = (
     "mnt/vzdump-backups/dump",
     "mnt/t7-backup/dump",
 )
+SIMULATED_FOLDERS = ("sys/fs/cgroup/lxc", "sys/class/net/vmbr0")
 LINKS = {"etc/pve/local": "nodes/{node}", "etc/pve/lxc": "local/lxc", "etc/pve/qemu-server": "local/qemu-server"}
 USER_CFG = """user:root@pam:1:0:::root@localhost::
 
@@ -66,6 +65,12 @@ dir: t7-backup
 \tcontent backup
 \tprune-backups keep-all=1
 """
+# A storage without shared templates, on a file system that fills up.
+SMALL_STORAGE_CFG = """
+dir: clients-small
+\tpath {root}/mnt/clients-small
+\tcontent images,rootdir
+"""
 LAUNCHER = """#!/bin/sh
 # Laid by lab_node. -I -S: nothing of the caller's Python reaches the command, and it starts in half the time.
 exec {python} -IS {main} {root} {program} "$@"
@@ -78,20 +83,24 @@ class Layout:
     def __init__(self, root: str, options: argparse.Namespace) -> None:
         self.root, self.node, self.python, self.check = root, options.node, options.python, options.check
         self.in_place: bool = options.in_place
+        self.simulated: bool = options.backend == "simulated"
         self.changes: list[str] = []
 
     def lay(self) -> None:
         """Make everything that is missing."""
-        for folder in FOLDERS:
+        for folder in FOLDERS + (SIMULATED_FOLDERS if self.simulated else ()):
             self._folder(folder.format(node=self.node))
         for path, target in LINKS.items():
             self._link(path, target.format(node=self.node))
         self._program()
-        self._once("lab.json", json.dumps({"node": self.node, "capacity_kib": {}}, indent=2) + "\n")
+        backend = {} if self.simulated else {"backend": "lxc"}
+        self._once("lab.json", json.dumps({"node": self.node, "capacity_kib": {}, **backend}, indent=2) + "\n")
         self._once("switches.json", json.dumps({"root_check": False, "delay_s": {}, "fail": []}, indent=2) + "\n")
-        self._once("etc/pve/storage.cfg", STORAGE_CFG.format(root=self.root))
-        self._once(f"var/lib/vz/template/cache/{TEMPLATE}", "a stand-in for a template: the lab never unpacks it\n")
-        self._once("run/net-unix", runtime.NET_UNIX_HEADER)
+        storages = STORAGE_CFG + ("" if self.simulated else SMALL_STORAGE_CFG)
+        self._once("etc/pve/storage.cfg", storages.format(root=self.root))
+        if self.simulated:
+            self._once(f"var/lib/vz/template/cache/{TEMPLATE}", "a stand-in for a template: the lab never unpacks it\n")
+            self._once("run/net-unix", runtime.NET_UNIX_HEADER)
         # user.cfg comes last: a node that has it has its core containers, and one destroyed since stays destroyed.
         if self._once("etc/pve/user.cfg", USER_CFG) and not self.check:
             self._core_containers()
@@ -190,16 +199,20 @@ def _pod(vmid: int, number: int) -> Section:
 
 
 def _add_running(lab: Lab, pool: str, sections: list[tuple[int, Section]]) -> None:
-    """Write containers that run, the shared files once for all of them."""
+    """Write containers that run (real ones could be started), the shared files once for all of them."""
     disks = storage.storages(lab)["clients-main"]
     for vmid, section in sections:
         lab.save(vmid, Conf(section))
         path = disks.volume_path(f"subvol-{vmid}-disk-0")
         os.makedirs(path, exist_ok=True)
         storage.set_refquota(path, int(section["rootfs"].rpartition("=")[2].rstrip("G")) << 30)
-        runtime.make_cgroup(lab, vmid, section)
+        if lab.backend_name == "simulated":
+            runtime.make_cgroup(lab, vmid, section)
+        else:
+            lab.backend.unpack(lab.path(f"var/lib/vz/template/cache/{TEMPLATE}"), path, True)
     vmids = [vmid for vmid, _ in sections]
-    runtime.add_lines(lab, vmids)
+    if lab.backend_name == "simulated":
+        runtime.add_lines(lab, vmids)
     join(lab, pool, *(set(vmids) - members(lab, pool)))
 
 
@@ -211,6 +224,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--pods", type=int, default=0, help="how many running pods to make in ClientPods")
     parser.add_argument("--first-vmid", type=int, default=10000)
     parser.add_argument("--python", default=sys.executable, help="the interpreter of the lab's commands")
+    parser.add_argument("--backend", choices=("simulated", "lxc"), default="simulated", help="what runs containers")
     parser.add_argument("--in-place", action="store_true", help="run the program from where it is instead of a copy")
     parser.add_argument("--check", action="store_true", help="only say whether anything would change")
     options = parser.parse_args(argv)

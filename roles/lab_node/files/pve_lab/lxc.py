@@ -209,7 +209,8 @@ class Lxc(Simulated):
             subprocess.Popen(["ssh-keygen", "-q", "-t", name.split("_")[2], "-N", "", "-C", f"root@{hostname}", "-f", path])
             for name, path in paths.items()
         ]
-        if any([each.wait() for each in running]):
+        codes = [each.wait() for each in running]
+        if any(codes):
             raise PveError("command 'ssh-keygen' failed: exit code 1")
         shown = {name: _run("ssh-keygen", "-lf", f"{path}.pub").stdout for name, path in paths.items()}
         return {name: line.split()[1].removeprefix("SHA256:") for name, line in shown.items()}
