@@ -179,6 +179,19 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.01)
 
 
+def has_begun(process: subprocess.Popen[str], word: str) -> bool:
+    """Return whether a started script has one of the node's commands at work, e.g. ``shutdown``."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return any(word in _command_line(child) for child in children)
+
+
+def _command_line(pid: str) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:  # it has ended meanwhile
+        return []
+
+
 def kill_all_of(process: subprocess.Popen[str]) -> None:
     """Kill a started script and everything it started, as a crash of the node would."""
     os.killpg(process.pid, signal.SIGKILL)

@@ -42,6 +42,11 @@ VMID_ROWS = [("vmid", [value]) for value in BAD_VMIDS] + [("vmid", []), ("vmid",
 GUARD_ROWS = [(field, ["9101", f"--{field}", value]) for field, value in BAD_GUARDS]
 SCALE = ["--cores", "2", "--mem", "512"]
 BACKUP = ["--mode", "snapshot"]
+POWER = ["--state", "stopped"]
+SNAPSHOT = ["--action", "create", "--name", "before"]
+BAD_NAMES = ["", "a", "1ab", "-ab", "_ab", "a b", "a.b", "a/b", "a;b", "ab\n", "é" * 3, "a" * 41, "$(id)"]
+RESERVED_NAMES = ["current", "pending", "vzdump"]
+BAD_TIMEOUTS = ["", "0", "3601", "1.5", "060", "60s", "99999"]
 
 OTHER_ROWS = {
     "destroy": [*VMID_ROWS, *GUARD_ROWS],
@@ -58,6 +63,18 @@ OTHER_ROWS = {
         *[("mode", ["9101", "--mode", value]) for value in ("", "live", "Snapshot", "stop ", "snapshot --all")],
         *[("storage", ["9101", *BACKUP, "--storage", value]) for value in BAD_CREATE["storage"]],
     ],
+    "power": [
+        *[(field, [*words, *POWER]) for field, words in [*VMID_ROWS, *GUARD_ROWS]],
+        ("state", ["9101"]), ("force", ["9101", *POWER, "--force=1"]), ("force", ["9101", *POWER, "--force", "--force"]),
+        *[("state", ["9101", "--state", value]) for value in ("", "off", "Running", "stopped ", "stopped --force")],
+        *[("shutdown-timeout", ["9101", *POWER, "--shutdown-timeout", value]) for value in BAD_TIMEOUTS],
+    ],
+    "snapshot": [
+        *[(field, [*words, *SNAPSHOT]) for field, words in [*VMID_ROWS, *GUARD_ROWS]],
+        ("action", ["9101", "--name", "before"]), ("name", ["9101", "--action", "create"]),
+        *[("action", ["9101", "--name", "before", "--action", value]) for value in ("", "make", "Create", "delete --all")],
+        *[("name", ["9101", "--action", "create", "--name", value]) for value in BAD_NAMES + RESERVED_NAMES],
+    ],
     "info": [*VMID_ROWS[:-1], ("all", ["--all", "9101"]), ("all", ["--all=yes"])],
     "health": [*VMID_ROWS[:-1], ("all", ["--all", "9101"])],
 }  # fmt: skip
@@ -67,6 +84,8 @@ GOOD = {
     "destroy": ["9101"],
     "scale": ["9101", *SCALE],
     "backup": ["9101", *BACKUP],
+    "power": ["9101", *POWER],
+    "snapshot": ["9101", *SNAPSHOT],
     "info": ["9101"],
     "health": ["9101"],
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
 import pytest
@@ -32,7 +33,7 @@ def test_info_shows_a_pod_whole(node: Scripts) -> None:
         "unfinished": False, "busy": None, "owner": {"tenant": "TENANT-123", "pod": "abc"}, "hostname": "client-portal",
         "ip": "10.1.10.91", "prefix": 24, "gateway": "10.1.10.1", "bridge": "vmbr0", "storage": "clients-main",
         "disk_gb": 8, "cores": 2, "memory_mb": 2048, "swap_mb": 512, "onboot": True, "protection": False,
-        "unprivileged": True, "pending": {},
+        "unprivileged": True, "pending": {}, "snapshots": [],
     }  # fmt: skip
     assert mac.startswith("BC:24:11:") and config["arch"] == "amd64" and mac in config["net0"]
     assert config["description"] == "cloudpod tenant=TENANT-123 pod=abc"
@@ -53,6 +54,23 @@ def test_info_shows_what_waits_for_the_next_start(node: Scripts) -> None:
     node.lab.ok("pct", "set", 9101, "--delete", "features")
     (row,) = node.info(9101)
     assert row["pending"] == {"nameserver": "9.9.9.9", "features": None}
+
+
+def test_info_shows_the_snapshots_oldest_first(node: Scripts) -> None:
+    node.created()
+    for name, words in {"one": ("--run", "job7.1"), "two": ()}.items():
+        assert node.run("snapshot", 9101, "--action", "create", "--name", name, *words).returncode == 0
+    conf = node.lab.conf_path(9101)
+    conf.write_text(conf.read_text() + "\n[by-hand]\nparent: two\nsnaptime: 5\nsnapstate: prepare\n\n[vzdump]\nsnaptime: 6\n")
+    (row,) = node.info(9101)
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", row["snapshots"][1]["created"])
+    assert [each | {"created": ""} for each in row["snapshots"]] == [
+        {"name": "by-hand", "created": "", "parent": "two", "job": None, "complete": False},
+        {"name": "one", "created": "", "parent": None, "job": "job7", "complete": True},
+        {"name": "two", "created": "", "parent": "one", "job": None, "complete": True},
+    ]
+    assert row["snapshots"][0]["created"] == "1970-01-01T00:00:05Z"
+    assert (row["cores"], row["pending"]) == (2, {}), "what a snapshot keeps is not what is"
 
 
 def test_info_shows_the_conf_of_another_node(node: Scripts) -> None:

@@ -8,6 +8,8 @@
 | create | the pod is as asked | cloudpod-create.sh |
 | destroy | the pod is absent | cloudpod-destroy.sh |
 | scale | the pod has the size | cloudpod-scale.sh |
+| power | the pod is in the state | cloudpod-power.sh |
+| snapshot | the snapshot is there, or not, as asked | cloudpod-snapshot.sh |
 | backup | the same run made one | cloudpod-backup.sh |
 | info, health | always | |
 """
@@ -24,6 +26,8 @@ CREATE = 'cloudpod-create.sh'
 DESTROY = 'cloudpod-destroy.sh'
 BACKUP = 'cloudpod-backup.sh'
 SCALE = 'cloudpod-scale.sh'
+POWER = 'cloudpod-power.sh'
+SNAPSHOT = 'cloudpod-snapshot.sh'
 HEALTH = 'cloudpod-health.sh'
 VERDICTS = ('ok', 'warning', 'critical')
 
@@ -94,6 +98,29 @@ class Action:
             result['diff'] = pod.diff(before, result['cloudpod'])
         return result
 
+    def power(self) -> dict:
+        """Start, stop or restart the pod, unless it is in that state."""
+        _parameters.check(self._params)
+        before = self._look_ours(POWER)
+        after, changed = pod.powered(before, self._params), not pod.has_power(before, self._params)
+        if changed and not self._check_mode:
+            summary = _script.parse_summary(self._scripts.run(POWER, pod.power_arguments(self._params)).stdout)
+            changed = summary.get('Result') != 'unchanged'
+            after = self._look_again() or after
+        return {'changed': changed, 'cloudpod': after, 'diff': pod.diff(before, after)}
+
+    def snapshot(self) -> dict:
+        """Make, delete or go back to a snapshot, unless it is as asked."""
+        _parameters.check(self._params)
+        before = self._look_ours(SNAPSHOT)
+        changed = not pod.has_snapshot_state(before, self._params)
+        after = dict(before, snapshots=pod.snapshots_after(before, self._params))
+        if changed and not self._check_mode:
+            summary = _script.parse_summary(self._scripts.run(SNAPSHOT, pod.snapshot_arguments(self._params)).stdout)
+            changed = summary.get('Result') not in ('exists', 'absent')
+            after = self._look_again() or after
+        return {'changed': changed, 'cloudpod': after, 'snapshots': after['snapshots'], 'diff': pod.snapshot_diff(before, after, self._params)}
+
     def backup(self) -> dict:
         """Make an archive of the pod, unless the same job already made it."""
         _parameters.check(self._params)
@@ -110,10 +137,7 @@ class Action:
     def info(self) -> dict:
         """Return the facts of many pods."""
         _parameters.check(self._params)
-        if not self._scripts.can_look():
-            raise ScriptFailed(
-                'cloudpod-info.sh is not beside the scripts in {}: install it with the role migra.cloudpods.cloudpod_node'.format(self._params['script_dir'])
-            )
+        self._require_info()
         document = _script.parse_json(self._scripts.run(_script.INFO, pod.read_arguments(self._params)))
         return {'changed': False, 'node': document.get('node'), 'pool': document.get('pool'), 'pods': document['pods']}
 
@@ -153,6 +177,23 @@ class Action:
             pod.refuse_other_owner(row, self._params, older=not ours)
             pod.refuse_locked(row)
         return ours, row
+
+    def _look_ours(self, script: str) -> dict:
+        """Return the pod's row, as ``_look`` does, for a script that the master spec does not know, so that a site's own means nothing."""
+        if not self._scripts.is_ours(script):
+            raise ScriptFailed(f"{script} is the site's own, and what it takes is not known: install ours with the role migra.cloudpods.cloudpod_node")
+        self._require_info()
+        row = self._row()
+        pod.refuse_missing(row)
+        pod.refuse_other_owner(row, self._params, older=False)
+        pod.refuse_locked(row)
+        return row
+
+    def _require_info(self) -> None:
+        if not self._scripts.can_look():
+            raise ScriptFailed(
+                'cloudpod-info.sh is not beside the scripts in {}: install it with the role migra.cloudpods.cloudpod_node'.format(self._params['script_dir'])
+            )
 
     def _row(self) -> dict:
         vmid = self._params['vmid']

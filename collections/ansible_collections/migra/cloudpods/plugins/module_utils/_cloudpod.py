@@ -33,6 +33,9 @@ BACKUP_EXTRAS = dict({'--storage': 'storage'}, **GUARDS)
 SCALE_OPTIONS = {'--cores': 'cores', '--mem': 'memory_mb'}
 SCALE_EXTRAS = dict({'--swap': 'swap_mb'}, **GUARDS)
 
+POWER_OPTIONS = {'--state': 'state', '--shutdown-timeout': 'shutdown_timeout_s'}
+SNAPSHOT_ACTIONS = {'present': 'create', 'absent': 'delete', 'rolled_back': 'rollback'}
+
 # Facts that a create compares with what is asked. What is not asked (None) is not compared.
 CREATE_COMPARED = ('hostname', 'ip', 'gateway', 'bridge', 'storage', 'disk_gb', 'cores', 'memory_mb', 'swap_mb')
 SCALE_COMPARED = ('cores', 'memory_mb', 'swap_mb')
@@ -62,6 +65,17 @@ def backup_arguments(params: dict, ours: bool) -> list[str]:
 def scale_arguments(params: dict, ours: bool) -> list[str]:
     """Return the arguments of cloudpod-scale.sh."""
     return [str(params['vmid'])] + options(SCALE_OPTIONS, params) + (options(SCALE_EXTRAS, params) if ours else [])
+
+
+def power_arguments(params: dict) -> list[str]:
+    """Return the arguments of cloudpod-power.sh."""
+    force = ['--force'] if params['force'] else []
+    return [str(params['vmid']), *options(POWER_OPTIONS, params), *force, *options(GUARDS, params)]
+
+
+def snapshot_arguments(params: dict) -> list[str]:
+    """Return the arguments of cloudpod-snapshot.sh."""
+    return [str(params['vmid']), '--action', SNAPSHOT_ACTIONS[params['state']], '--name', params['name'], *options(GUARDS, params)]
 
 
 def read_arguments(params: dict) -> list[str]:
@@ -178,6 +192,65 @@ def has_size(row: dict, params: dict) -> bool:
 def scaled(row: dict, params: dict) -> dict:
     """Return the row as it is after the scale."""
     return dict(row, **{name: params[name] for name in SCALE_COMPARED if params.get(name) is not None})
+
+
+def powered(row: dict, params: dict) -> dict:
+    """Return the row as it is in the state that is asked."""
+    return dict(row, status='stopped' if params['state'] == 'stopped' else 'running')
+
+
+def has_power(row: dict, params: dict) -> bool:
+    """Return whether the pod is in the state that is asked. A restart is never done already."""
+    return row.get('status') == params['state']
+
+
+def find_snapshot(row: dict, name: str) -> dict | None:
+    """Return the pod's snapshot of this name, or None."""
+    return next((each for each in row['snapshots'] if each['name'] == name), None)
+
+
+def has_snapshot_state(row: dict, params: dict) -> bool:
+    """Return whether the snapshot is as asked, or raise Refused when it cannot become so.
+
+    Without a run_id ``present`` means that it is there. With one it means that this job made it: who keeps a state before a
+    change must not be content with an older one.
+    """
+    found = find_snapshot(row, params['name'])
+    if params['state'] == 'absent':
+        return found is None
+    if params['state'] == 'rolled_back' and found is None:
+        raise Refused('vmid {} has no snapshot {}'.format(row['vmid'], params['name']))
+    if found is None:
+        return False
+    if not found['complete']:
+        raise Refused('snapshot {} of vmid {} is not complete: delete it'.format(params['name'], row['vmid']))
+    if params['state'] == 'rolled_back':
+        return False
+    if params['run_id'] is not None and found['job'] != params['run_id'].partition('.')[0]:
+        raise Refused('vmid {} already has a snapshot {}, which another job made'.format(row['vmid'], params['name']))
+    return True
+
+
+def snapshots_after(row: dict, params: dict) -> list[dict]:
+    """Return the pod's snapshots as they are expected to be after the change."""
+    others = [each for each in row['snapshots'] if each['name'] != params['name']]
+    if params['state'] == 'absent':
+        return others
+    if params['state'] == 'rolled_back' or len(others) < len(row['snapshots']):
+        return row['snapshots']
+    job = params['run_id'].partition('.')[0] if params['run_id'] else None
+    made = {'name': params['name'], 'created': None, 'parent': row.get('config', {}).get('parent'), 'job': job, 'complete': True}
+    return row['snapshots'] + [made]
+
+
+def snapshot_diff(before: dict, after: dict, params: dict) -> dict:
+    """Given two rows, return what ``--diff`` shows: values, which a rollback may change, and the names of the snapshots."""
+    shown = diff(before, after)
+    for when, row in (('before', before), ('after', after)):
+        shown[when]['snapshots'] = [each['name'] for each in row['snapshots']]
+    if params['state'] == 'rolled_back':
+        shown['after']['rolled_back_to'] = params['name']
+    return shown
 
 
 def archive(summary: dict[str, str], params: dict) -> dict:

@@ -27,6 +27,10 @@ PATTERNS: dict[str, tuple[str, str]] = {
         r'[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.[0-9]{1,4})?',
         'must be <job> or <job>.<attempt>: 1 to 64 letters, digits, underscores or hyphens, then a dot and at most 4 digits',
     ),
+    'name': (
+        r'(?!(current|pending|vzdump)\Z)[A-Za-z][A-Za-z0-9_-]{1,39}',
+        'must be 2 to 40 letters, digits, underscores or hyphens, the first a letter, and not current, pending or vzdump',
+    ),
     'bridge': (r'[A-Za-z][A-Za-z0-9_.-]{0,14}', 'must be 1 to 15 letters, digits, dots, underscores or hyphens, the first a letter'),
     'storage': (
         r'[A-Za-z][A-Za-z0-9_.-]{0,62}[A-Za-z0-9]',
@@ -43,6 +47,7 @@ RANGES: dict[str, tuple[int, int]] = {
     'memory_mb': (16, 1048576),
     'swap_mb': (0, 1048576),
     'disk_gb': (1, 16384),
+    'shutdown_timeout_s': (1, 3600),
     'timeout_s': (1, 86400),
 }
 ADDRESSES = ('ip', 'gateway')
@@ -109,6 +114,25 @@ def backup_spec() -> dict:
     )
 
 
+def power_spec() -> dict:
+    """Return the argument spec of cloudpod_power."""
+    return dict(
+        _one_pod(3900),
+        state={'type': 'str', 'choices': ['running', 'stopped', 'restarted'], 'required': True},
+        shutdown_timeout_s={'type': 'int', 'default': 60},
+        force={'type': 'bool', 'default': False},
+    )
+
+
+def snapshot_spec() -> dict:
+    """Return the argument spec of cloudpod_snapshot."""
+    return dict(
+        _one_pod(900),
+        name={'type': 'str', 'required': True},
+        state={'type': 'str', 'choices': ['present', 'absent', 'rolled_back'], 'default': 'present'},
+    )
+
+
 def read_spec() -> dict:
     """Return the argument spec of cloudpod_info and cloudpod_health."""
     return dict(
@@ -160,6 +184,8 @@ def _broken_together(params: dict) -> t.Iterator[tuple[str, str]]:
         yield 'ip', 'cannot be combined with auto_ip: give one of the two'
     if params.get('ip') and params.get('ip') == params.get('gateway'):
         yield 'ip', 'must not be the address of the gateway'
+    if 'shutdown_timeout_s' in params and params['shutdown_timeout_s'] >= params['timeout_s']:
+        yield 'shutdown_timeout_s', 'must be less than timeout_s, so that the script can say how the shutdown went'
     if 'vmids' in params and bool(params['vmids']) == bool(params['all']):
         yield 'vmids', 'give either at least one vmid or all: true'
 

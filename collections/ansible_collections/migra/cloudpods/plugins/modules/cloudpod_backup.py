@@ -122,6 +122,7 @@ cloudpod:
     protection: false
     unprivileged: true
     pending: {}
+    snapshots: []
     config: {arch: amd64, ostype: debian}
 diff:
   description: The pod before and after; an absent pod is an empty dict.

@@ -151,6 +151,7 @@ cloudpod:
     protection: false
     unprivileged: true
     pending: {}
+    snapshots: []
     config: {arch: amd64, ostype: debian}
 ip:
   description: The address of the pod; V(null) in check mode when the node chooses it.

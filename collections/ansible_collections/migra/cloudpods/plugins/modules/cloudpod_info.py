@@ -10,7 +10,7 @@ module: cloudpod_info
 short_description: Return what many CloudPods of a node are
 version_added: 0.1.0
 description:
-  - Reads configuration, status, owner, address and lock of all or some pods of a node in one call.
+  - Reads configuration, status, owner, address, lock and snapshots of all or some pods of a node in one call.
 seealso:
   - module: migra.cloudpods.cloudpod_health
 extends_documentation_fragment:

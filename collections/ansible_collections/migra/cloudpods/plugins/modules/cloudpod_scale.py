@@ -89,6 +89,7 @@ cloudpod:
     protection: false
     unprivileged: true
     pending: {}
+    snapshots: []
     config: {arch: amd64, ostype: debian}
 pending:
   description: What takes effect only at the next start.

@@ -15,13 +15,13 @@ USAGE="$SCRIPT.sh <vmid> --state running|stopped|restarted [--shutdown-timeout S
 # What this run has begun, for clean_up: starting, stopping or restarting.
 DOING=''
 
-# Ask the guest to shut down. One that does not obey is stopped hard only with --force.
+# Ask the guest to shut down. One that does not obey in time is stopped hard, but only with --force.
 stop_container() {
-  local -a command=(pct shutdown "$VMID" --timeout "${OPTION[shutdown-timeout]:-60}")
-  if [[ -n ${OPTION[force]+given} ]]; then command+=(--forceStop 1); fi
-  node_command "${command[@]}" && return 0
+  node_command pct shutdown "$VMID" --timeout "${OPTION[shutdown-timeout]:-60}" && return 0
   # It may have stopped by itself between our look and pct's.
-  ! is_running || fail_as_node "pct shutdown"
+  is_running || return 0
+  [[ -n ${OPTION[force]+given} ]] || fail_as_node "pct shutdown"
+  node_command pct stop "$VMID" || ! is_running || fail_as_node "pct stop"
 }
 
 # Given the present state, bring the container into the wanted one and leave in RESULT what that took.

@@ -93,6 +93,7 @@ start_again() {
   elif [[ -n $WAS_RUNNING ]] && ! is_running; then
     node_answer pct start "$VMID" || true
     wait_until_running || LEFT="container $VMID is stopped"
+    if [[ $DOING == start ]]; then LEFT+=", rolled back to '$NAME'"; fi
   fi
 }
 
