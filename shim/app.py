@@ -11,7 +11,7 @@ from shim.jobs import resources as jobs
 from shim.jobs.queue import Wakeups
 from shim.tenants.models import ApiToken
 from shim.web import problems
-from shim.web.auth import Authentication, Principal
+from shim.web.auth import Authentication, Credentials, Principal
 from shim.web.connection import Connection
 from shim.web.probes import Healthz, Root
 
@@ -22,7 +22,7 @@ PREFIXES = ("/internal", "/api")
 def create(settings: Settings) -> falcon.App[Any, Any]:
     """Return the WSGI application. Opens no connection."""
     db.connect(settings.database_url, pool_size=settings.api_threads + 1)
-    middleware: Any = [Connection(), Authentication(find_principal)]
+    middleware: Any = [Credentials(), Connection(), Authentication(find_principal)]
     app: falcon.App[Any, Any] = falcon.App(middleware=middleware)
     problems.register(app)
     wakeups = Wakeups(settings.redis_url)
@@ -38,6 +38,9 @@ def routes(settings: Settings, wakeups: Wakeups) -> dict[str, object]:
         "/cloudpods/{reference}": cloudpods.OnePod(),
         "/cloudpods/{reference}/actions": cloudpods.Actions(wakeups),
         "/cloudpods/{reference}/health": cloudpods.Health(wakeups),
+        "/cloudpods/{reference}/snapshots": cloudpods.Snapshots(wakeups),
+        "/cloudpods/{reference}/snapshots/{name}": cloudpods.OneSnapshot(wakeups),
+        "/cloudpods/{reference}/snapshots/{name}/rollback": cloudpods.Rollback(wakeups),
         "/tenants/{tenant_id}/cloudpods": cloudpods.TenantPods(),
         "/jobs/{job_id}": jobs.Job(),
         "/jobs/{job_id}/events": jobs.JobEvents(),

@@ -70,8 +70,13 @@ def load(**overrides: object) -> Settings:
     """
     values = {**given(), **overrides}
     state_dir = Path(str(values.get("state_dir", default_state_dir())))
+    return check({**_remembered(state_dir), **values})
+
+
+def check(values: Mapping[str, object]) -> Settings:
+    """Return these values as settings. Raises SettingsError naming each that is unknown, missing or wrong."""
     try:
-        return Settings.model_validate({**_remembered(state_dir), **values})
+        return Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(dict(e)) for e in error.errors())) from None
 
@@ -83,7 +88,9 @@ def given(environ: Mapping[str, str] = os.environ) -> dict[str, object]:
 
 def _remembered(state_dir: Path) -> dict[str, object]:
     try:
-        return dict(json.loads((state_dir / REMEMBERED).read_text()))
+        found = dict(json.loads((state_dir / REMEMBERED).read_text()))
+        # What another release remembered and this one does not know is no fault of whoever starts it.
+        return {name: value for name, value in found.items() if name in Settings.model_fields}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError) as error:

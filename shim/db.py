@@ -3,6 +3,7 @@
 Timestamps are the database's own, so that two hosts with different clocks agree about leases.
 """
 
+import logging
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from shim.errors import Unavailable
 
 # The panel's tables of the same names stay in "public"; ours, if any had to step aside, are found first.
 SEARCH_PATH = "cloudpods,public"
+
+log = logging.getLogger(__name__)
 
 database = peewee.DatabaseProxy()
 
@@ -64,7 +67,9 @@ def session() -> Iterator[None]:
     try:
         database.connect()
     except (peewee.OperationalError, peewee.InterfaceError, ValueError) as error:
-        raise Unavailable(f"the database does not answer: {first_line(error)}", code="database_unavailable") from error
+        # libpq's words name host, port and user: for the log and the terminal, not for whoever asks by HTTP.
+        log.warning("cannot connect to the database: %s", first_line(error))
+        raise Unavailable("the database does not answer", code="database_unavailable") from error
     try:
         yield
     finally:

@@ -77,6 +77,12 @@ class Stack:
         """Return the answer of a POST, whatever it is."""
         return self.session.post(self.url + path, json=body, timeout=20)
 
+    def delete(self, path: str, **query: str) -> dict[str, Any]:
+        """Return the answer of a DELETE that must be taken."""
+        answer = self.session.delete(self.url + path, params=query, timeout=20)
+        assert answer.status_code == 202, answer.text
+        return dict(answer.json())
+
     def create(self, **changes: object) -> dict[str, Any]:
         """Order a pod; return the answer of the accepted order."""
         order = {"tenantId": TENANT, "hostname": "client-portal", "cores": 1, "memoryMb": 512, **changes}
@@ -99,6 +105,10 @@ class Stack:
         """Return the lines of the node's own log."""
         log = self.lab / "log/migra-cloudpods.log"
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    def runs(self, vmid: int) -> bool:
+        """Return whether the container runs on the node."""
+        return f"@/var/lib/lxc/{vmid}/command\n" in (self.lab / "run/net-unix").read_text()
 
     def switch(self, *argv: object) -> None:
         """Run lab-switch."""

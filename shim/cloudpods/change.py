@@ -28,14 +28,14 @@ def require_active(pod: CloudPod) -> None:
         )
 
 
-def enqueue(type: str, pod: CloudPod, request: ChangePod) -> CloudPodJob:
-    """Return a new job for the pod, its payload the request with the pod's vmid, as the master spec's section 2.2 has it."""
+def enqueue(type: str, pod: CloudPod, request: ChangePod, **further: Any) -> CloudPodJob:
+    """Return a new job for the pod: its payload is the request with the pod's vmid (the master spec's 2.2) and `further`."""
     return submit(
         type,
         tenant_id=pod.tenant_id,
         cloud_pod_id=pod.id,
         node_id=pod.node_id,
-        payload={"vmid": pod.vmid, **request.payload()},
+        payload={"vmid": pod.vmid, **request.payload(), **further},
         requested_by=request.requested_by,
     )
 

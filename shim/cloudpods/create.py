@@ -54,7 +54,7 @@ def create(request: CreatePod, settings: Settings) -> tuple[CloudPodJob, CloudPo
 def variables(job: CloudPodJob) -> dict[str, Any]:
     """Return the playbook's extra vars."""
     pod = CloudPod.find(str(job.cloud_pod_id))
-    address = {"ip": pod.ip} if job.payload.get("ip") else {"auto_ip": True}
+    address = {"ip": job.payload["ip"]} if job.payload.get("ip") else {"auto_ip": True}
     return {
         **change.guard(job, pod),
         **address,
@@ -73,6 +73,7 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
     pod = change.pod_of(job)
     ip = str(ipaddress.IPv4Address(result["ip"]))
     status = "active" if pod.status == "provisioning" else pod.status
+    CloudPod.yield_ip(ip, to=pod)
     pod.change(status=status, ip=ip, power_state="running", error=None)
     change.record(
         "STATE_CHANGE",

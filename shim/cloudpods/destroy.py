@@ -4,7 +4,7 @@ from typing import Any
 
 from shim import db
 from shim.cloudpods import change
-from shim.cloudpods.models import CloudPod
+from shim.cloudpods.models import CloudPod, CloudPodSnapshot
 from shim.cloudpods.schemas import DestroyPod
 from shim.db import database
 from shim.errors import Conflict
@@ -44,6 +44,7 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
     pod = change.pod_of(job)
     pod.change(status="deleted", power_state="stopped", error=None, deleted_at=db.now())
     Allocation.release(pod.id)
+    CloudPodSnapshot.forget(pod)
     change.record(
         "STATE_CHANGE",
         "CloudPod destroyed",

@@ -1,4 +1,4 @@
-"""The table of pods (the master spec's section 1.2) and its queries."""
+"""The tables of pods (the master spec's section 1.2) and of their snapshots, and their queries."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from playhouse.postgres_ext import BinaryJSONField
 
 from shim import db
 from shim.db import Model, new_id
-from shim.errors import NotFound
+from shim.errors import Conflict, NotFound
 from shim.nodes.models import CloudPodNode
 from shim.tenants.models import Tenant
 
@@ -99,6 +99,12 @@ class CloudPod(Model):
         )
         return None if found[0][0] is None or found[0][0] > last else int(found[0][0])
 
+    @classmethod
+    def yield_ip(cls, ip: str, *, to: "CloudPod") -> None:
+        """Take an address from a pod that only asked for it: the node, which arbitrates, gave it to another one first."""
+        asked_only = (cls.ip == ip) & (cls.id != to.id) & (cls.status == "provisioning")
+        cls.update(ip="", updated_at=db.now()).where(asked_only).execute()
+
     def change(self, **columns: Any) -> None:
         """Write these columns."""
         CloudPod.update(updated_at=db.now(), **columns).where(CloudPod.id == self.id).execute()
@@ -133,3 +139,50 @@ class CloudPod(Model):
             "lastHealthChecked": db.iso(self.last_health_checked),
             "blueprintId": self.blueprint_id,
         }
+
+
+class CloudPodSnapshot(Model):
+    """A snapshot that a pod has, is getting or is losing."""
+
+    id = peewee.TextField(primary_key=True, default=new_id)
+    cloud_pod = peewee.ForeignKeyField(CloudPod, column_name="cloud_pod_id")
+    name = peewee.TextField()
+    status = peewee.TextField(default="creating")
+    reason = peewee.TextField(null=True)
+    created_at = peewee.DateTimeField()
+
+    class Meta:
+        table_name = "cloud_pod_snapshots"
+
+    @classmethod
+    def of(cls, pod: CloudPod) -> list["CloudPodSnapshot"]:
+        """Return a pod's snapshots, oldest first. Proxmox keeps few, so they are not paged."""
+        return list(cls.select().where(cls.cloud_pod == pod.id).order_by(cls.created_at, cls.name))
+
+    @classmethod
+    def named(cls, pod: CloudPod, name: str) -> "CloudPodSnapshot | None":
+        """Return a pod's snapshot of this name."""
+        return cls.get_or_none(cls.cloud_pod == pod.id, cls.name == name)
+
+    @classmethod
+    def ready(cls, pod: CloudPod, name: str) -> "CloudPodSnapshot":
+        """Return a pod's snapshot of this name. Raises NotFound, or Conflict while it is being made or deleted."""
+        found = cls.named(pod, name) if "\x00" not in name else None
+        if found is None:
+            raise NotFound(f"pod {pod.vmid} has no snapshot {name!r}", code="snapshot_not_found")
+        if found.status != "ready":
+            raise Conflict(f"snapshot {name} is {found.status}", code="snapshot_not_ready", snapshotStatus=found.status)
+        return found
+
+    @classmethod
+    def forget(cls, pod: CloudPod) -> None:
+        """Drop the rows of a pod that is gone: its snapshots went with it."""
+        cls.delete().where(cls.cloud_pod == pod.id).execute()
+
+    def become(self, status: str) -> None:
+        """Write a new status."""
+        CloudPodSnapshot.update(status=status).where(CloudPodSnapshot.id == self.id).execute()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the snapshot as clients see it."""
+        return {"name": self.name, "status": self.status, "reason": self.reason, "createdAt": db.iso(self.created_at)}

@@ -4,10 +4,10 @@ from typing import Any
 
 import falcon
 
-from shim.cloudpods import backup, create, destroy, health, scale
+from shim.cloudpods import backup, create, destroy, health, power, scale, snapshot
 from shim.cloudpods.listing import STATUSES, Filters, list_pods
-from shim.cloudpods.models import CloudPod
-from shim.cloudpods.schemas import BackupPod, ChangePod, CreatePod, DestroyPod, ScalePod
+from shim.cloudpods.models import CloudPod, CloudPodSnapshot
+from shim.cloudpods.schemas import BackupPod, ChangePod, CreatePod, DestroyPod, PowerPod, ScalePod, SnapshotPod
 from shim.config import Settings
 from shim.errors import Invalid
 from shim.jobs.models import CloudPodJob
@@ -18,6 +18,10 @@ CHANGES: dict[str, tuple[type[ChangePod], Any]] = {
     "destroy": (DestroyPod, destroy.destroy),
     "backup": (BackupPod, backup.backup),
     "scale": (ScalePod, scale.scale),
+}
+ACTIONS: dict[str, tuple[type[ChangePod], Any]] = {
+    **CHANGES,
+    **{action: (PowerPod, order) for action, order in power.ORDERS.items()},
 }
 
 
@@ -69,11 +73,56 @@ class Actions:
         paging.known_only(request)
         document = body.read_json(request)
         action = document.pop("action", None)
-        if not isinstance(action, str) or action not in CHANGES:
-            raise Invalid.field("action", "must be one of: " + ", ".join(CHANGES))
+        if not isinstance(action, str) or action not in ACTIONS:
+            raise Invalid.field("action", "must be one of: " + ", ".join(ACTIONS))
         document.setdefault("tenantId", CloudPod.find(reference).tenant_id)
-        model, change = CHANGES[action]
+        model, change = ACTIONS[action]
         job, pod = change(reference, body.parse(model, document))
+        _accept(request, response, self._wakeups, job, pod)
+
+
+class Snapshots:
+    """`/internal/cloudpods/{vmid or id}/snapshots`."""
+
+    def __init__(self, wakeups: Wakeups) -> None:
+        self._wakeups = wakeups
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
+        """Answer with the pod's snapshots, oldest first."""
+        paging.known_only(request)
+        found = CloudPodSnapshot.of(CloudPod.find(reference))
+        response.media = {"items": [row.as_json() for row in found], "next": None}
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
+        """Take the order for a snapshot."""
+        paging.known_only(request)
+        job, pod = snapshot.create(reference, body.read(request, SnapshotPod))
+        _accept(request, response, self._wakeups, job, pod)
+
+
+class OneSnapshot:
+    """`DELETE /internal/cloudpods/{vmid or id}/snapshots/{name}`."""
+
+    def __init__(self, wakeups: Wakeups) -> None:
+        self._wakeups = wakeups
+
+    def on_delete(self, request: falcon.Request, response: falcon.Response, reference: str, name: str) -> None:
+        """Take the order to drop the snapshot; `tenantId` stands in the query, since a DELETE's body may be lost on its way."""
+        paging.known_only(request, "tenantId")
+        job, pod = snapshot.delete(reference, name, body.parse(ChangePod, dict(request.params)))
+        _accept(request, response, self._wakeups, job, pod)
+
+
+class Rollback:
+    """`POST /internal/cloudpods/{vmid or id}/snapshots/{name}/rollback`."""
+
+    def __init__(self, wakeups: Wakeups) -> None:
+        self._wakeups = wakeups
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, reference: str, name: str) -> None:
+        """Take the order to go back to the snapshot."""
+        paging.known_only(request)
+        job, pod = snapshot.rollback(reference, name, body.read(request, ChangePod))
         _accept(request, response, self._wakeups, job, pod)
 
 

@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOSTNAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_SNAPSHOT = re.compile(r"[A-Za-z][A-Za-z0-9_-]{1,39}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 
@@ -36,7 +37,16 @@ def _ipv4(value: str) -> str:
         raise ValueError("must be an IPv4 address such as 10.1.10.91") from None
 
 
+def _snapshot_name(value: str) -> str:
+    if not _SNAPSHOT.fullmatch(value) or value in ("current", "vzdump"):
+        raise ValueError(
+            "must be 2 to 40 letters, digits, _ or -, beginning with a letter; current and vzdump are Proxmox's own"
+        )
+    return value
+
+
 Name = Annotated[str, AfterValidator(_name)]
+SnapshotName = Annotated[str, AfterValidator(_snapshot_name)]
 Hostname = Annotated[str, AfterValidator(_hostname)]
 IPv4 = Annotated[str, AfterValidator(_ipv4)]
 Vmid = Annotated[int, Field(ge=100, le=999_999_999)]
@@ -106,6 +116,18 @@ class ScalePod(ChangePod):
 
     new_cores: Cores = Field(validation_alias=AliasChoices("newCores", "cores"))
     new_memory_mb: MemoryMb = Field(validation_alias=AliasChoices("newMemoryMb", "memoryMb"))
+
+
+class PowerPod(ChangePod):
+    """`{"action": "start" | "shutdown" | "stop" | "reboot"}` of the panel."""
+
+    shutdown_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 60
+
+
+class SnapshotPod(ChangePod):
+    """`POST /internal/cloudpods/{vmid}/snapshots`."""
+
+    name: SnapshotName
 
 
 class CheckHealth(ChangePod):

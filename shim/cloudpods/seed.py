@@ -39,6 +39,10 @@ def _pool(node: str, span: str, gateway: str) -> AddressPool:
     if not _is_address(gateway):
         raise Invalid.field("gateway", "must be an IPv4 address")
     name = f"{node}-pool"
+    same = AddressPool.get_or_none(AddressPool.first_ip == first, AddressPool.last_ip == last, AddressPool.gateway == gateway)
+    if same is not None:
+        # Another node on the same bridge.
+        return same
     other = AddressPool.overlapping(first, last, but=name)
     if other is not None:
         raise Invalid.field(

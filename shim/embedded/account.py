@@ -8,9 +8,12 @@ import hashlib
 import os
 import pwd
 import shutil
+import stat
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+
+from shim.errors import SettingsError
 
 UNPRIVILEGED = "nobody"
 # Used as root when the state folder lies where the unprivileged user cannot go (below /root, say).
@@ -28,8 +31,11 @@ class Account:
     gid: int | None
 
     def own(self, path: Path) -> None:
-        """Make a folder of the servers' own, mode 0700."""
-        path.mkdir(parents=True, exist_ok=True)
+        """Make a folder of the servers' own, mode 0700. Raises SettingsError for one that somebody else put there."""
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), self.uid):
+            raise SettingsError(f"{path} belongs to somebody else; remove it or choose another state folder")
         path.chmod(0o700)
         if self.uid is not None and self.gid is not None:
             os.chown(path, self.uid, self.gid)

@@ -20,7 +20,7 @@ def run(settings: Settings) -> Iterator[tuple[bool, str, str]]:
         yield True, "database answers", ""
         yield not missing, "schema is up to date", "run `cloudpods migrate`"
     except Unavailable as error:
-        yield False, "database answers", f"{error.message}; see CLOUDPODS_DATABASE_URL"
+        yield False, "database answers", f"{db.first_line(error.__cause__ or error)}; see CLOUDPODS_DATABASE_URL"
     yield Wakeups(settings.redis_url).answers(), "Redis answers", "start it, or correct CLOUDPODS_REDIS_URL"
     yield settings.inventory.exists(), f"inventory {settings.inventory}", "correct CLOUDPODS_INVENTORY"
     playbook = settings.project_dir / "playbooks/cloudpod_create.yml"

@@ -22,6 +22,7 @@ import click
 
 from shim.config import CHECKOUT, PREFIX
 from shim.errors import CloudPodsError, Unavailable
+from shim.process import end_with_parent
 
 _START_S = 120.0
 _ACTIVE_S = 120.0
@@ -35,8 +36,9 @@ TENANT = "TENANT-123"
 @click.option("--port", default=8765, show_default=True, help="Port of the API; another free one if it is taken.")
 def main(once: bool, state_dir: Path, port: int) -> None:
     """Show CloudPods at work on this machine."""
-    # SIGTERM must undo what was started, as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A kill or a closed terminal must undo what was started, as Ctrl-C does.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     state_dir = state_dir.absolute()
     # The lab stands beside the database that knows its pods: removing one without the other would leave strangers.
     os.environ[f"{PREFIX}LAB_DIR"] = str(state_dir / "lab")
@@ -78,7 +80,15 @@ def _up(state_dir: Path, port: int) -> Iterator[None]:
     click.echo(f"→ starting PostgreSQL, Redis, API, workers and scheduler (log: {log})")
     with log.open("ab") as output:
         command = [*_cloudpods(state_dir), "up", "--port", str(port)]
-        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=CHECKOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output,
+            cwd=CHECKOUT,
+            start_new_session=True,
+            # Safe: the demo has no other thread.
+            preexec_fn=end_with_parent(signal.SIGTERM),  # noqa: PLW1509
+        )
     try:
         _wait_healthy(process, port, log)
         yield

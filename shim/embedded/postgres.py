@@ -6,7 +6,6 @@ import re
 import secrets
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,7 +16,6 @@ from shim.embedded.supervisor import Service
 from shim.errors import SettingsError
 
 MIN_VERSION = 14
-_START_S = 60.0
 _NAME = "cloudpods"
 
 
@@ -52,23 +50,19 @@ class Postgres:
         options = ["-c", "max_connections=200", "-c", "log_min_messages=fatal", "-c", "unix_socket_permissions=0700"]
         return Service("postgres", [*argv, *options], stop_signal="SIGINT", uid=self._account.uid, gid=self._account.gid)
 
-    def wait(self) -> None:
-        """Wait until it answers, and make our database if it is not there."""
-        deadline = time.monotonic() + _START_S
-        while True:
-            try:
-                connection = psycopg2.connect(self.url.replace(f"@/{_NAME}?", "@/postgres?"))
-                break
-            except psycopg2.OperationalError as error:
-                if time.monotonic() > deadline:
-                    raise SettingsError(f"the embedded PostgreSQL did not start in {_START_S:g} s: {error}") from error
-                time.sleep(0.05)
+    def answers(self) -> bool:
+        """Return whether it answers; the first time, make our database."""
+        try:
+            connection = psycopg2.connect(self.url.replace(f"@/{_NAME}?", "@/postgres?"))
+        except psycopg2.OperationalError:
+            return False
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (_NAME,))
             if cursor.fetchone() is None:
                 cursor.execute(f"CREATE DATABASE {_NAME} TEMPLATE template0 ENCODING 'UTF8'")
         connection.close()
+        return True
 
     def _lay_out(self) -> None:
         self._account.own(self._socket_dir)
@@ -79,12 +73,18 @@ class Postgres:
         unfinished = self._data.with_name("postgres.part")
         shutil.rmtree(unfinished, ignore_errors=True)
         self._account.own(unfinished)
-        if not self._password_file.exists():
-            descriptor = os.open(self._password_file, os.O_CREAT | os.O_WRONLY, 0o600)
-            os.write(descriptor, secrets.token_hex(24).encode())
-            os.close(descriptor)
+        self._write_password()
         self._initdb(unfinished)
         unfinished.rename(self._data)
+
+    def _write_password(self) -> None:
+        # By way of another file: a start that dies half-way must not leave an empty one.
+        unfinished = self._password_file.with_suffix(".part")
+        unfinished.unlink(missing_ok=True)
+        descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        os.write(descriptor, secrets.token_hex(24).encode())
+        os.close(descriptor)
+        unfinished.rename(self._password_file)
 
     def _initdb(self, directory: Path) -> None:
         password = self._account.home / "initdb-password"

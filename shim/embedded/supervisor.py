@@ -1,7 +1,6 @@
 """Child processes kept alive: started in order, started again when they die, stopped in reverse, nothing left behind."""
 
 import contextlib
-import ctypes
 import logging
 import os
 import signal
@@ -12,12 +11,13 @@ from dataclasses import dataclass
 
 import psutil
 
-from shim.process import collect_zombies, end_descendants
+from shim.errors import SettingsError
+from shim.process import collect_zombies, end_descendants, end_with_parent
 
 log = logging.getLogger(__name__)
 
-_PR_SET_PDEATHSIG = 1
 _POLL_S = 0.2
+_START_POLL_S = 0.05
 _RESTART_PAUSE_S = 1.0
 
 
@@ -61,8 +61,25 @@ class Supervisor:
             extra_groups=[] if service.uid is not None else None,
             start_new_session=True,
             # Safe: this process has no other thread when it starts a service.
-            preexec_fn=_end_with_parent(getattr(signal, service.stop_signal)),  # noqa: PLW1509
+            preexec_fn=end_with_parent(getattr(signal, service.stop_signal)),  # noqa: PLW1509
         )
+
+    def wait_until(self, service: Service, ready: Callable[[], bool], within_s: float) -> bool:
+        """Wait until a service is ready; False when we are told to stop meanwhile.
+
+        Raises SettingsError when it ends by itself or takes too long.
+        """
+        deadline = time.monotonic() + within_s
+        while not ready():
+            if self.stopping:
+                return False
+            ended = self._running[service].poll()
+            if ended is not None:
+                raise SettingsError(f"{service.name} ended with {ended} instead of starting")
+            if time.monotonic() > deadline:
+                raise SettingsError(f"{service.name} did not start in {within_s:g} s")
+            time.sleep(_START_POLL_S)
+        return True
 
     def watch(self) -> None:
         """Keep the services running until `stopping` is set."""
@@ -109,13 +126,3 @@ class Supervisor:
                 log.warning("%s did not stop in %g s, killing it", service.name, service.stop_s)
                 self._running[service].kill()
                 self._running[service].wait()
-
-
-def _end_with_parent(number: int) -> Callable[[], None]:
-    """Return what a child does before it becomes the service: ask the kernel for this signal when its parent dies."""
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def ask() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
-
-    return ask

@@ -1,10 +1,13 @@
 """`cloudpods up`: everything in one terminal, until Ctrl-C."""
 
 import fcntl
+import json
 import logging
 import os
 import signal
+import socket
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
@@ -22,6 +25,9 @@ from shim.process import become_subreaper
 
 log = logging.getLogger(__name__)
 
+SERVERS_LOG = "servers.log"
+_START_S = 60.0
+
 
 def main(state_dir: Path, *, workers: int, **overrides: object) -> None:
     """Run servers, API, workers and scheduler under a state folder until SIGINT or SIGTERM; then stop all of them."""
@@ -34,8 +40,9 @@ def main(state_dir: Path, *, workers: int, **overrides: object) -> None:
         signal.signal(number, lambda *_: setattr(supervisor, "stopping", True))
     try:
         settings = _servers(supervisor, state_dir, overrides)
-        _migrate(settings)
-        if not supervisor.stopping:
+        if settings is not None:
+            _migrate(settings)
+            _require_free(settings.host, settings.port)
             _processes(supervisor, settings, workers)
             click.echo(f"CloudPods is up at http://{settings.host}:{settings.port} (state in {state_dir}); Ctrl-C stops it")
         supervisor.watch()
@@ -46,36 +53,56 @@ def main(state_dir: Path, *, workers: int, **overrides: object) -> None:
     click.echo("stopped; nothing is left running, the data stays for the next `up`")
 
 
-def _servers(supervisor: Supervisor, state_dir: Path, overrides: dict[str, object]) -> Settings:
-    """Start the servers that no setting names, and return the settings with their URLs, which are kept for other commands."""
+def _servers(supervisor: Supervisor, state_dir: Path, overrides: dict[str, object]) -> Settings | None:
+    """Start the servers that no setting names, and return the settings with their URLs; None when told to stop meanwhile."""
     given = config.given()
     urls: dict[str, object] = {}
     who = account.choose(state_dir)
     # What the servers say at a start would drown what matters in the terminal.
-    output = os.open(state_dir / "servers.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    output = os.open(state_dir / SERVERS_LOG, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
     if "database_url" not in given:
         postgres = Postgres(who, state_dir)
-        supervisor.start(replace(postgres.service(), output=output))
-        postgres.wait()
+        if not _start(supervisor, replace(postgres.service(), output=output), postgres.answers, state_dir):
+            return None
         urls["database_url"] = postgres.url
     if "redis_url" not in given:
         server = RedisServer(who)
-        supervisor.start(replace(server.service(), output=output))
-        server.wait()
+        if not _start(supervisor, replace(server.service(), output=output), server.answers, state_dir):
+            return None
         urls["redis_url"] = server.url
-    settings = config.load(state_dir=state_dir, **urls, **overrides)
-    _remember(state_dir, settings)
+    # What was given this time, and no more: a default that was remembered would outlive a move of the checkout.
+    values = {**given, **urls, **overrides, "state_dir": str(state_dir)}
+    settings = config.check(values)
+    _remember(state_dir, values)
     return settings
 
 
-def _remember(state_dir: Path, settings: Settings) -> None:
+def _start(supervisor: Supervisor, service: Service, answers: Callable[[], bool], state_dir: Path) -> bool:
+    supervisor.start(service)
+    try:
+        return supervisor.wait_until(service, answers, _START_S)
+    except SettingsError as error:
+        raise SettingsError(f"{error.message}; {state_dir / SERVERS_LOG} says why") from None
+
+
+def _require_free(host: str, port: int) -> None:
+    """Raise SettingsError when somebody listens there already: the API would be started for ever in vain."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from None
+
+
+def _remember(state_dir: Path, values: dict[str, object]) -> None:
     """Write the settings where `cloudpods --state-dir` and our own children find them: never into an environment or argv."""
     path = state_dir / config.REMEMBERED
     unfinished = path.with_suffix(".part")
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        file.write(settings.model_dump_json(indent=1))
+        json.dump(values, file, indent=1, default=str)
     unfinished.rename(path)
 
 

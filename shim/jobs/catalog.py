@@ -68,12 +68,29 @@ ACTIONS: dict[str, Action] = {
             tries=5,
         ),
         Action(
+            type="POWER",
+            queue="cloudpods:power",
+            playbook="cloudpod_power.yml",
+            handler_module="shim.cloudpods.power",
+            priority=25,
+            # A guest may take up to an hour to shut down when it is asked to.
+            timeout_s=3900,
+        ),
+        Action(
             type="SCALE",
             queue="cloudpods:scale",
             playbook="cloudpod_scale.yml",
             handler_module="shim.cloudpods.scale",
             priority=30,
             timeout_s=120,
+        ),
+        Action(
+            type="SNAPSHOT",
+            queue="cloudpods:snapshot",
+            playbook="cloudpod_snapshot.yml",
+            handler_module="shim.cloudpods.snapshot",
+            priority=35,
+            timeout_s=900,
         ),
         Action(
             type="BACKUP",

@@ -58,7 +58,8 @@ class CloudPodJob(Model):
     @classmethod
     def find(cls, job_id: str) -> "CloudPodJob":
         """Return the job. Raises NotFound."""
-        job = cls.get_or_none(cls.id == job_id) if "\x00" not in job_id else None
+        with_node = cls.select(cls, CloudPodNode).join(CloudPodNode, peewee.JOIN.LEFT_OUTER)
+        job: CloudPodJob | None = with_node.where(cls.id == job_id).first() if "\x00" not in job_id else None
         if job is None:
             raise NotFound(f"there is no job {job_id!r}", code="job_not_found")
         return job

@@ -12,6 +12,9 @@ from shim.jobs.catalog import ACTIONS
 
 log = logging.getLogger(__name__)
 
+# RQ's own limit stands above every action's, which ends its run properly: a message wakes for whatever job is best by then.
+_TIMEOUT_S = max(action.timeout_s for action in ACTIONS.values()) + 1800
+
 # What a worker runs when it is woken; named by string because workers stand above.
 WAKE = "shim.worker.run.wake"
 
@@ -34,8 +37,7 @@ class Wakeups:
                     WAKE,
                     args=(job_id,),
                     description=job_id,
-                    # RQ's own limit stands above ours, which ends the run properly.
-                    timeout=ACTIONS[type].timeout_s + 300,
+                    timeout=_TIMEOUT_S,
                     result_ttl=0,
                     failure_ttl=60,
                 )

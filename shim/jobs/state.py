@@ -4,7 +4,8 @@
 |---|---|---|---|
 | running | success | the playbook's result is in | `succeed` |
 | running | failed | a failure that no further run will mend | `fail` |
-| running | queued | a failure worth another run; or the pod is still busy | `run_again`, `hand_back` |
+| running | queued | a failure worth another run; the pod is busy | `run_again`, `hand_back` |
+| running | queued, lost | a failure that left nobody knows what | `look_first` |
 | running | queued, lost | the lease ran out | `collect_lost` |
 """
 
@@ -16,6 +17,7 @@ from shim.errors import CloudPodsError
 from shim.jobs.models import CloudPodJob
 
 BACKOFF_MAX_S = 60.0
+LOOK_PAUSE_S = 2.0
 
 
 class LostLease(CloudPodsError):
@@ -47,9 +49,22 @@ def run_again(job: CloudPodJob, failure: dict[str, Any]) -> float:
     return pause_s
 
 
-def hand_back(job: CloudPodJob, *, after_s: float) -> None:
-    """Put the job back as it is: it could not be begun."""
-    _requeue(job, after_s, None)
+def hand_back(job: CloudPodJob, *, counted: bool = False) -> float:
+    """Put the job back as it is: it could not be begun, or (`counted`) only to find its pod busy; return the pause in seconds.
+
+    The pause grows with each claim that came to nothing.
+    """
+    if counted:
+        _write(job, "tries = tries - 1", ())
+        job.tries -= 1
+    pause_s = min(BACKOFF_MAX_S, float(max(job.attempt - job.tries, 1)))
+    _requeue(job, pause_s, None)
+    return pause_s
+
+
+def look_first(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    """Put the job back to be settled by a look at the node: its run ended badly and nobody knows what it left there."""
+    _requeue(job, LOOK_PAUSE_S, failure, lost=True)
 
 
 def collect_lost() -> list[tuple[str, str]]:
@@ -57,7 +72,9 @@ def collect_lost() -> list[tuple[str, str]]:
     return [
         (row[0], row[1])
         for row in db.rows(
-            "UPDATE cloud_pod_jobs SET status = 'queued', lost = true, lease_until = NULL, run_after = now(), woken_at = NULL"
+            "UPDATE cloud_pod_jobs SET status = 'queued', lost = true, lease_until = NULL, woken_at = NULL,"
+            # A worker that dies before it begins a run, again and again, must not spin.
+            " run_after = now() + make_interval(secs => LEAST(60, GREATEST(0, attempt - tries)))"
             " WHERE status = 'running' AND lease_until < now() RETURNING id, type"
         )
     ]
@@ -93,9 +110,10 @@ def _end(job: CloudPodJob, status: str, *, result: dict[str, Any] | None = None,
     job.status = status
 
 
-def _requeue(job: CloudPodJob, after_s: float, failure: dict[str, Any] | None) -> None:
+def _requeue(job: CloudPodJob, after_s: float, failure: dict[str, Any] | None, *, lost: bool | None = None) -> None:
     keep = {"failure": failure, "error": failure["msg"]} if failure else {}
-    lost = bool(failure is None and job.lost)
+    if lost is None:
+        lost = bool(failure is None and job.lost)
     columns = CloudPodJob.update(
         status="queued", lease_until=None, lost=lost, run_after=db.now(plus_s=after_s), woken_at=None, **keep
     ).where(_fence(job))

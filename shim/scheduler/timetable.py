@@ -1,8 +1,6 @@
 """The timetable: name, interval, function. Each function is safe to run at any time and any number of times."""
 
 import logging
-import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,7 +15,6 @@ log = logging.getLogger(__name__)
 
 # As many wake-ups wait for workers as could soon be taken; more would only be found empty later.
 MAX_WAITING = 20
-KEEP_RUN_DIRECTORIES_S = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,6 @@ def entries(settings: Settings, wakeups: Wakeups) -> tuple[Entry, ...]:
     return (
         Entry("collect lost jobs", settings.tick_s, collect_lost),
         Entry("announce queued jobs", settings.tick_s, lambda: announce(wakeups, settings.announce_after_s)),
-        Entry("remove old run directories", 3600.0, lambda: remove_old_runs(settings)),
     )
 
 
@@ -54,11 +50,3 @@ def announce(wakeups: Wakeups, after_s: float) -> None:
             return
         if room > 0:
             wakeups.announce(state.to_announce([type], room, after_s))
-
-
-def remove_old_runs(settings: Settings) -> None:
-    """Remove the directories of runs whose worker died before it could."""
-    oldest = time.time() - KEEP_RUN_DIRECTORIES_S
-    for directory in (settings.state_dir / "runs").glob("*"):
-        if directory.stat().st_mtime < oldest:
-            shutil.rmtree(directory, ignore_errors=True)

@@ -17,8 +17,21 @@ class Principal:
     name: str
 
 
+class Credentials:
+    """Refuses, before anything is opened for it, a request that brings no token, but for resources that say `public = True`."""
+
+    def process_resource(self, request: falcon.Request, response: falcon.Response, resource: Any, params: Any) -> None:
+        """Put the token into the request's context."""
+        if getattr(resource, "public", False):
+            return
+        scheme, _, token = (request.auth or "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise Unauthenticated("send the header `Authorization: Bearer <token>`; `cloudpods token create` makes one")
+        request.context.token = token.strip()
+
+
 class Authentication:
-    """Refuses every request without a known token, but those of resources that say `public = True`."""
+    """Refuses every request whose token is not known."""
 
     def __init__(self, find: Callable[[str], Principal | None]) -> None:
         self._find = find
@@ -27,14 +40,7 @@ class Authentication:
         """Put the principal into the request's context."""
         if getattr(resource, "public", False):
             return
-        scheme, _, token = (request.auth or "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            raise _refusal("send the header `Authorization: Bearer <token>`; `cloudpods token create` makes one")
-        principal = self._find(token.strip())
+        principal = self._find(request.context.token)
         if principal is None:
-            raise _refusal("the token is unknown, expired or revoked")
+            raise Unauthenticated("the token is unknown, expired or revoked")
         request.context.principal = principal
-
-
-def _refusal(message: str) -> Unauthenticated:
-    return Unauthenticated(message)

@@ -18,6 +18,8 @@ from shim.jobs.models import CloudPodJob
 
 log = logging.getLogger(__name__)
 
+FLUSH_S = 2.0
+
 
 class Lease:
     """A job held by this process. `lost` says why it must be let go, or is None."""
@@ -25,8 +27,9 @@ class Lease:
     def __init__(self, job: CloudPodJob, lease_s: float) -> None:
         self._job = job
         self._lease_s = lease_s
-        self._progress: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._progress: queue.Queue[str] = queue.Queue()
         self._stop = threading.Event()
+        self._kick = threading.Event()
         self._held_until = time.monotonic() + lease_s
         self._lost: str | None = None
         self._thread = threading.Thread(target=self._hold, name=f"lease-{job.id}", daemon=True)
@@ -37,11 +40,19 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        self._kick.set()
         self._thread.join()
 
     def progress(self, task: str) -> None:
         """Note that a task of the run began. Only queues: it is called from ansible-runner's event handler."""
         self._progress.put(db.storable(task))
+
+    def flush(self) -> None:
+        """Write the progress noted so far, so that what is written next comes after it. Gives up when the database is away."""
+        self._kick.set()
+        deadline = time.monotonic() + FLUSH_S
+        while self._progress.unfinished_tasks and time.monotonic() < deadline:
+            time.sleep(0.005)
 
     def lost(self) -> str | None:
         """Return why the run must end, None while the job is held."""
@@ -52,7 +63,9 @@ class Lease:
 
     def _hold(self) -> None:
         next_renewal = time.monotonic() + self._lease_s / 3
-        while not self._stop.wait(0.2):
+        while not self._stop.is_set():
+            self._kick.wait(0.2)
+            self._kick.clear()
             if self._progress.empty() and time.monotonic() < next_renewal:
                 continue
             if self._write(renewal=time.monotonic() >= next_renewal):
@@ -78,12 +91,15 @@ class Lease:
     def _write_progress(self) -> None:
         while not self._progress.empty():
             task = self._progress.get()
-            CloudPodEvent.record(
-                "INFO",
-                task,
-                tenant_id=self._job.tenant_id,
-                cloud_pod_id=self._job.cloud_pod_id,
-                job_id=self._job.id,
-                action="progress",
-                attempt=self._job.attempt,
-            )
+            try:
+                CloudPodEvent.record(
+                    "INFO",
+                    task,
+                    tenant_id=self._job.tenant_id,
+                    cloud_pod_id=self._job.cloud_pod_id,
+                    job_id=self._job.id,
+                    action="progress",
+                    attempt=self._job.attempt,
+                )
+            finally:
+                self._progress.task_done()

@@ -50,7 +50,7 @@ class PodWorker(Worker):
             self._wait_out()
             raise
         finally:
-            left = process.end_descendants()
+            left = process.end_descendants(spare_ssh_masters=True)
             if left:
                 log.warning("ended %d processes that a run left behind", left)
             process.collect_zombies()
@@ -59,10 +59,13 @@ class PodWorker(Worker):
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """Stop after the present run. It gets some time; then RQ's forced stop ends it, and the scheduler settles its job."""
         self.stopping = True
-        timer = threading.Timer(self._stop_grace_s, os.kill, (os.getpid(), signal.SIGTERM))
+        # RQ takes a second signal within a second for an echo of the first.
+        timer = threading.Timer(max(1.5, self._stop_grace_s), os.kill, (os.getpid(), signal.SIGTERM))
         timer.daemon = True
         timer.start()
-        super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
+        # Noting the time in Redis is the last it does; the flags are set by then.
+        with contextlib.suppress(redis.RedisError):
+            super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
 
     def subscribe(self) -> None:
         """Listen to no commands: jobs are stopped in the database, and a thread here would be forked with every run."""
@@ -97,6 +100,7 @@ def main(settings: Settings, queues: tuple[str, ...] = QUEUES) -> None:
     holder = f"{socket.gethostname()}.{os.getpid()}.{time.time_ns():x}"
     run.prepare(run.Context(settings=settings, name=holder, queues=queues))
     db.connect(settings.database_url, pool_size=2)
+    run.remove_old(settings.state_dir)
     while not _work(settings, holder, queues):
         time.sleep(_RECONNECT_S)
 

@@ -1,6 +1,7 @@
 """What a run came to: the job's end and what it means for the pod, in one transaction, fenced by the attempt."""
 
 import logging
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import peewee
@@ -12,9 +13,15 @@ from shim.events.models import CloudPodEvent
 from shim.jobs import state
 from shim.jobs.catalog import ACTIONS
 from shim.jobs.models import CloudPodJob
-from shim.worker.playbook import Outcome
+from shim.worker.playbook import NOTHING, UNKNOWN, Outcome
 
 log = logging.getLogger(__name__)
+
+# The scripts' code for "another run holds it" (docs/node-contract.md).
+BUSY_RC = 75
+# A pod that is busy for longer has a fault that waiting will not mend.
+WAIT_AT_MOST = timedelta(hours=24)
+SAID = {"wait": "waits", "retry": "will be tried again", "look": "will be settled by a look at the node"}
 
 
 def write(job: CloudPodJob, outcome: Outcome) -> None:
@@ -37,33 +44,54 @@ def _succeed(job: CloudPodJob, result: dict[str, Any]) -> Outcome:
         log.exception("job %s: unusable result", job.id)
         return Outcome(
             None,
-            {"msg": f"the playbook's result is unusable: {db.first_line(error)}", "retryable": False, "left_behind": "unknown"},
+            {"msg": f"the playbook's result is unusable: {db.first_line(error)}", "retryable": False, "left_behind": UNKNOWN},
         )
     log.info("job %s: success", job.id)
     return Outcome(None, None)
 
 
 def _fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
-    if failure["retryable"] and job.tries < job.max_tries:
-        with database.atomic():
-            pause_s = state.run_again(job, failure)
-            _note_retry(job, failure, pause_s)
-        log.warning("job %s: %s; again in %.0f s", job.id, failure["msg"], pause_s)
-        return
+    """End the job, or put it back: to wait while its pod is busy, to be run again, or to be settled by a look at the node."""
+    failure = _with_worst_left(job, failure)
     with database.atomic():
-        state.fail(job, failure)
-        ACTIONS[job.type].handler.fail(job, failure)
-    log.warning("job %s: failed: %s", job.id, failure["msg"])
+        if _is_busy(failure) and not _waited_too_long(job):
+            _note(job, "wait", failure, state.hand_back(job, counted=True))
+        elif failure["retryable"] and job.tries < job.max_tries:
+            _note(job, "retry", failure, state.run_again(job, failure))
+        elif failure["left_behind"] == UNKNOWN and job.changes_pod and not job.lost:
+            state.look_first(job, failure)
+            _note(job, "look", failure, state.LOOK_PAUSE_S)
+        else:
+            state.fail(job, failure)
+            ACTIONS[job.type].handler.fail(job, failure)
+    log.warning("job %s: %s: %s", job.id, job.status, failure["msg"])
 
 
-def _note_retry(job: CloudPodJob, failure: dict[str, Any], pause_s: float) -> None:
+def _with_worst_left(job: CloudPodJob, failure: dict[str, Any]) -> dict[str, Any]:
+    """Return the failure with what an earlier try may have left, unless this one looked at the node."""
+    earlier = (job.failure or {}).get("left_behind", NOTHING)
+    if job.lost or earlier == NOTHING or failure["left_behind"] != NOTHING:
+        return failure
+    return {**failure, "left_behind": earlier}
+
+
+def _is_busy(failure: dict[str, Any]) -> bool:
+    """Return whether nothing was tried because another run holds the pod or the node's lock: waiting is no failure."""
+    return bool(failure.get("busy")) or failure.get("rc") == BUSY_RC
+
+
+def _waited_too_long(job: CloudPodJob) -> bool:
+    return datetime.now(UTC) - job.created_at > WAIT_AT_MOST
+
+
+def _note(job: CloudPodJob, action: str, failure: dict[str, Any], pause_s: float) -> None:
     CloudPodEvent.record(
         "WARN",
-        f"{job.type} will be tried again: {failure['msg']}",
+        f"{job.type} {SAID[action]}: {failure['msg']}",
         tenant_id=job.tenant_id,
         cloud_pod_id=job.cloud_pod_id,
         job_id=job.id,
-        action="retry",
+        action=action,
         tries=job.tries,
         maxTries=job.max_tries,
         pauseS=round(pause_s, 1),

@@ -23,6 +23,8 @@ from shim.process import end_descendants
 # What ansible-runner waits for output before it asks the cancel callback again.
 _POLL_S = 1
 _OUTPUT_TAIL = 2000
+# What a run left on the node: a look tells, or certainly nothing.
+UNKNOWN, NOTHING = "unknown", "nothing"
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,13 @@ class _Events:
         self.artifact: dict[str, Any] = {}
         self.failure: dict[str, Any] | None = None
         self.output: list[str] = []
+        self.began = False
 
     def __call__(self, event: dict[str, Any]) -> bool:
         data = event.get("event_data") or {}
         match event.get("event"):
             case "playbook_on_task_start":
+                self.began = True
                 self._on_task(str(data.get("task", "")))
             case "runner_on_failed" if not data.get("ignore_errors"):
                 self.failure = _failure(data.get("res") or {})
@@ -89,7 +93,7 @@ def execute(run: Run, *, on_task: Callable[[str], None], should_stop: Callable[[
         if reason is None:
             return False
         stopped.append(reason)
-        end_descendants()
+        end_descendants(spare_ssh_masters=True)
         return True
 
     runner = ansible_runner.run(
@@ -105,7 +109,7 @@ def execute(run: Run, *, on_task: Callable[[str], None], should_stop: Callable[[
         quiet=True,
     )
     # A run that failed may leave processes behind, as one that was stopped does.
-    end_descendants()
+    end_descendants(spare_ssh_masters=True)
     if stopped:
         return Outcome(None, _stopped(stopped[0]))
     return _outcome(runner.rc, events)
@@ -154,19 +158,22 @@ def _outcome(rc: int | None, events: _Events) -> Outcome:
         return Outcome(None, _stopped("ansible-playbook was killed"))
     tail = "\n".join(events.output)[-_OUTPUT_TAIL:].strip()
     if rc == 0:
-        return Outcome(
-            None, {"msg": "the playbook ended well but gave no result", "retryable": False, "left_behind": "unknown"}
-        )
-    # Nothing failed on the node because nothing reached it: an inventory, a syntax, a missing collection.
-    return Outcome(None, {"msg": f"ansible-playbook ended with {rc}: {tail}", "retryable": False, "left_behind": "nothing"})
+        return Outcome(None, {"msg": "the playbook ended well but gave no result", "retryable": False, "left_behind": UNKNOWN})
+    # Before any task nothing reached the node: an inventory, a syntax, a missing collection.
+    left = UNKNOWN if events.began else NOTHING
+    msg = f"ansible-playbook ended with {rc}: {tail}"
+    return Outcome(None, {"msg": msg, "retryable": events.began, "left_behind": left})
 
 
 def _failure(res: dict[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {key: res[key] for key in ("rc", "stderr", "busy", "differences", "parameters") if key in res}
+    # Our modules always say what is left. A module that died said nothing: only a look at the node tells. What fails before
+    # the module's own work (the playbook's check, a mistyped argument) has a message and no exit code.
+    died = "left_behind" not in res and ("rc" in res or "module_stdout" in res)
     return {
         "msg": str(res.get("msg") or "the task failed without a message"),
-        "retryable": bool(res.get("retryable", False)),
-        "left_behind": str(res.get("left_behind", "nothing")),
+        "retryable": bool(res.get("retryable", died)),
+        "left_behind": str(res.get("left_behind", UNKNOWN if died else NOTHING)),
         **kept,
     }
 
@@ -174,11 +181,11 @@ def _failure(res: dict[str, Any]) -> dict[str, Any]:
 def _unreachable(data: dict[str, Any]) -> dict[str, Any]:
     host, msg = data.get("host"), (data.get("res") or {}).get("msg", "no reason given")
     # The connection may have been lost after the script began.
-    return {"msg": f"cannot reach node {host}: {msg}", "retryable": True, "left_behind": "unknown"}
+    return {"msg": f"cannot reach node {host}: {msg}", "retryable": True, "left_behind": UNKNOWN}
 
 
 def _stopped(reason: str) -> dict[str, Any]:
-    return {"msg": f"the run was ended: {reason}", "retryable": True, "left_behind": "unknown", "stopped": True}
+    return {"msg": f"the run was ended: {reason}", "retryable": True, "left_behind": UNKNOWN, "stopped": True}
 
 
 def remove(directory: Path) -> None:

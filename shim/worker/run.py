@@ -1,27 +1,34 @@
 """A worker's turn: claim the best job, look at the node if its last run was lost, run the playbook, write the outcome."""
 
 import logging
+import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import peewee
+
 from shim import db
 from shim.config import Settings
+from shim.errors import Unavailable
 from shim.jobs import state
 from shim.jobs.catalog import ACTIONS, types_of
 from shim.jobs.claim import claim
 from shim.jobs.models import CloudPodJob
 from shim.jobs.queue import Wakeups
+from shim.process import become_subreaper
 from shim.worker import outcome, playbook
 from shim.worker.lease import Lease
 
 log = logging.getLogger(__name__)
 
-# A pod that is busy with a run that survived its worker, or whose node does not answer, is looked at again after this long,
-# growing with each look.
-LOOK_PAUSE_S = 1.0
-LOOK_PAUSE_MAX_S = 60.0
 LOOK_TIMEOUT_S = 60.0
+WRITE_PAUSE_S = 1.0
+# Longer than any run takes: the directory of one that is under way is never removed.
+KEEP_S = 24 * 3600.0
+# A socket's path may have 107 bytes; ssh adds a name of up to 40 while it opens one.
+LONGEST_CONTROL_DIR = 60
 
 
 @dataclass
@@ -46,16 +53,20 @@ def wake(job_id: str) -> None:
     """Claim and run the best job that may run now, which need not be the one in the message."""
     (context,) = _prepared
     settings = context.settings
+    # What ansible-core leaves behind comes to this process, which ends it before it writes the run's outcome.
+    become_subreaper()
     db.connect(settings.database_url, pool_size=4)
     playbook.forget_own_settings()
+    types = types_of(context.queues)
     with db.session():
-        job = claim(types_of(context.queues), worker=context.name, lease_s=settings.lease_s)
-        if job is None:
-            log.debug("woken for %s, nothing may run now", job_id)
-            return
-        _run(job, settings)
-        # What this job's end unblocked: the next of its pod, or of its node.
-        Wakeups(settings.redis_url).announce(state.to_announce(types_of(context.queues), 1, after_s=1.0))
+        job = claim(types, worker=context.name, lease_s=settings.lease_s)
+    if job is None:
+        log.debug("woken for %s, nothing may run now", job_id)
+        return
+    _run(job, settings)
+    with db.session():
+        unblocked = state.to_announce(types, 1, after_s=1.0)
+    Wakeups(settings.redis_url).announce(unblocked)
 
 
 def _run(job: CloudPodJob, settings: Settings) -> None:
@@ -64,14 +75,26 @@ def _run(job: CloudPodJob, settings: Settings) -> None:
         with Lease(job, settings.lease_s) as lease:
             ending = _settle(job, settings, lease) if job.lost else None
             if ending is None and job.status == "running":
-                state.begin(job)
                 ending = _execute(job, settings, lease)
-        # The lease's thread has written all progress by now, so that the outcome's event is the last.
-        if ending is not None:
-            outcome.write(job, ending)
+            if ending is not None:
+                lease.flush()
+                _write(job, ending, lease)
     except state.LostLease as error:
         # Whoever has the job now writes its end.
         log.warning("%s; leaving it", error)
+
+
+def _write(job: CloudPodJob, ending: playbook.Outcome, lease: Lease) -> None:
+    """Write the outcome, again and again while the database is away and the job is still ours: it may have taken hours."""
+    while True:
+        try:
+            with db.session():
+                return outcome.write(job, ending)
+        except (Unavailable, peewee.OperationalError, peewee.InterfaceError) as error:
+            if lease.lost() is not None:
+                raise
+            log.warning("job %s: cannot write its outcome yet: %s", job.id, error)
+            time.sleep(WRITE_PAUSE_S)
 
 
 def _settle(job: CloudPodJob, settings: Settings, lease: Lease) -> playbook.Outcome | None:
@@ -80,56 +103,83 @@ def _settle(job: CloudPodJob, settings: Settings, lease: Lease) -> playbook.Outc
     None: run the action (again), or, where the pod is still busy or the node does not say, the job was handed back.
     """
     seen = _look(job, settings, lease)
-    if seen is None or seen.get("busy"):
-        state.hand_back(job, after_s=min(LOOK_PAUSE_MAX_S, LOOK_PAUSE_S * (job.attempt - job.tries)))
-        return None
-    result = ACTIONS[job.type].handler.settle(job, seen)
+    with db.session():
+        if seen is None or seen.get("busy"):
+            state.hand_back(job)
+            return None
+        result = ACTIONS[job.type].handler.settle(job, seen)
     if result is not None:
         return playbook.Outcome({"node": job.node_name, **result}, None)
     if job.tries >= job.max_tries:
-        left = f"container {seen['vmid']}" if seen.get("exists") else "nothing"
-        msg = f"the worker was lost in each of {job.tries} runs of this job; it is not tried again"
+        left = f"container {seen['vmid']}" if seen.get("exists") else playbook.NOTHING
+        msg = job.error or f"the worker was lost in each of {job.tries} runs of this job; it is not tried again"
         return playbook.Outcome(None, {"msg": msg, "retryable": False, "left_behind": left})
     return None
 
 
 def _look(job: CloudPodJob, settings: Settings, lease: Lease) -> dict[str, Any] | None:
-    """Return what `cloudpod_info` says of the job's pod; None when the node does not say."""
+    """Return what `cloudpod_info` says of the job's pod; None when the node does not say, for whatever reason."""
     vmid = job.payload["vmid"]
-    run = _plan(job, settings, "cloudpod_info.yml", {"vmids": [vmid]}, LOOK_TIMEOUT_S, "look")
-    try:
-        found = playbook.execute(run, on_task=lease.progress, should_stop=lease.lost)
-    finally:
-        playbook.remove(run.directory)
-    pods: list[dict[str, Any]] = ((found.result or {}).get(run.limit) or {}).get("pods", [])
+    found = _play(job, settings, lease, "cloudpod_info.yml", {"vmids": [vmid]}, LOOK_TIMEOUT_S)
+    pods: list[dict[str, Any]] = ((found.result or {}).get(job.node_name) or {}).get("pods", [])
     seen = next((pod for pod in pods if pod.get("vmid") == vmid), None)
     if seen is None:
-        log.warning("job %s: node %s does not say what became of vmid %s: %s", job.id, run.limit, vmid, found.failure)
+        log.warning("job %s: node %s does not say what became of vmid %s: %s", job.id, job.node_name, vmid, found.failure)
     return seen
 
 
 def _execute(job: CloudPodJob, settings: Settings, lease: Lease) -> playbook.Outcome:
     action = ACTIONS[job.type]
-    run = _plan(job, settings, action.playbook, action.handler.variables(job), action.timeout_s, "run")
+    with db.session():
+        state.begin(job)
+        variables = action.handler.variables(job)
+    return _play(job, settings, lease, action.playbook, variables, action.timeout_s)
+
+
+def _play(
+    job: CloudPodJob, settings: Settings, lease: Lease, name: str, variables: dict[str, Any], timeout_s: float
+) -> playbook.Outcome:
+    """Run a playbook on the job's node. What goes wrong on this host (a full disk, say) is a failure like any other."""
+    try:
+        run = playbook.Run(
+            playbook=name,
+            inventory=settings.inventory,
+            limit=job.node_name,
+            variables=variables,
+            timeout_s=timeout_s,
+            directory=_private(settings.state_dir / "runs" / f"{job.run_id}.{Path(name).stem}"),
+            project_dir=settings.project_dir,
+            control_dir=_private(_control_dir(settings.state_dir), exist_ok=True),
+        )
+    except OSError as error:
+        return _host_failure(error, playbook.NOTHING)
     try:
         return playbook.execute(run, on_task=lease.progress, should_stop=lease.lost)
+    except Exception as error:
+        # ansible-runner raises for faults of this host: a missing program, a full disk.
+        log.exception("job %s: %s could not be run", job.id, name)
+        return _host_failure(error, playbook.UNKNOWN)
     finally:
         playbook.remove(run.directory)
 
 
-def _plan(
-    job: CloudPodJob, settings: Settings, name: str, variables: dict[str, Any], timeout_s: float, purpose: str
-) -> playbook.Run:
-    return playbook.Run(
-        playbook=name,
-        inventory=settings.inventory,
-        limit=job.node_name,
-        variables=variables,
-        timeout_s=timeout_s,
-        directory=_private(settings.state_dir / "runs" / f"{job.run_id}.{purpose}"),
-        project_dir=settings.project_dir,
-        control_dir=_private(settings.state_dir / "cp", exist_ok=True),
-    )
+def _host_failure(error: Exception, left_behind: str) -> playbook.Outcome:
+    msg = f"{socket.gethostname()} cannot run the playbook: {error}"
+    return playbook.Outcome(None, {"msg": msg, "retryable": True, "left_behind": left_behind})
+
+
+def _control_dir(state_dir: Path) -> Path:
+    """Return where SSH's shared connections have their sockets: one for all runs, short enough for a socket's path."""
+    directory = state_dir / "cp"
+    return directory if len(str(directory)) <= LONGEST_CONTROL_DIR else Path.home() / ".ansible" / "cp"
+
+
+def remove_old(state_dir: Path) -> None:
+    """Remove what runs of this host left whose process was killed before it could."""
+    oldest = time.time() - KEEP_S
+    for directory in (state_dir / "runs").glob("*"):
+        if directory.stat().st_mtime < oldest:
+            playbook.remove(directory)
 
 
 def _private(directory: Path, *, exist_ok: bool = False) -> Path:

@@ -68,10 +68,12 @@ def servers() -> Iterator[Servers]:
         postgres, redis_server = Postgres(who, state_dir), RedisServer(who)
         service = postgres.service()
         # What a crash of the machine would lose is of no use to a test; thousands of waits for the disk are.
-        supervisor.start(replace(service, argv=[*service.argv, "-c", "fsync=off", "-c", "full_page_writes=off"]))
-        supervisor.start(redis_server.service())
-        postgres.wait()
-        redis_server.wait()
+        service = replace(service, argv=[*service.argv, "-c", "fsync=off", "-c", "full_page_writes=off"])
+        supervisor.start(service)
+        redis_service = redis_server.service()
+        supervisor.start(redis_service)
+        assert supervisor.wait_until(service, postgres.answers, 60)
+        assert supervisor.wait_until(redis_service, redis_server.answers, 60)
         db.connect(postgres.url, pool_size=4)
         with db.session():
             migrations.upgrade()

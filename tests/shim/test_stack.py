@@ -72,6 +72,22 @@ def test_a_pod_lives_and_ends(stack):
     assert pod["ip"] not in (stack.lab / "etc/migra/ipam-cloudpods.txt").read_text()
 
 
+def test_power_and_snapshots(stack):
+    stack.finished(stack.create(vmid=9105)["job"]["id"])
+    assert stack.done("/internal/cloudpods/9105/snapshots", tenantId=TENANT, name="before")["status"] == "success"
+    assert "[before]" in (stack.lab / "etc/pve/lxc/9105.conf").read_text()
+    for action, power in (("shutdown", "stopped"), ("start", "running"), ("reboot", "running"), ("stop", "stopped")):
+        assert stack.done("/api/cloudpods/9105/actions", action=action)["status"] == "success"
+        assert stack.get("/internal/cloudpods/9105")["powerState"] == power
+        assert stack.runs(9105) is (power == "running")
+    back = stack.done("/internal/cloudpods/9105/snapshots/before/rollback", tenantId=TENANT)
+    assert back["status"] == "success", back["error"]
+    dropped = stack.delete("/internal/cloudpods/9105/snapshots/before", tenantId=TENANT)
+    assert stack.finished(dropped["job"]["id"])["status"] == "success"
+    assert stack.get("/internal/cloudpods/9105/snapshots")["items"] == []
+    assert "[before]" not in (stack.lab / "etc/pve/lxc/9105.conf").read_text()
+
+
 def test_progress_events_tell_the_run(stack):
     order = stack.create(hostname="progress")
     stack.finished(order["job"]["id"])

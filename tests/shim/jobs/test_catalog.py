@@ -11,13 +11,13 @@ FUNCTIONS = ("variables", "succeed", "fail", "settle")
 ONE = pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
 
 
-def test_the_queues_are_the_master_specs():
-    expected = {"create", "destroy", "backup", "health", "scale"}
+def test_the_queues_are_the_master_specs_and_the_designs():
+    expected = {"create", "destroy", "backup", "health", "scale", "power", "snapshot"}
     assert set(QUEUES) == {f"cloudpods:{verb}" for verb in expected}
 
 
-def test_the_types_are_the_master_specs():
-    assert set(ACTIONS) == {"CREATE", "DESTROY", "BACKUP", "HEALTH_CHECK", "SCALE"}
+def test_the_types_are_the_master_specs_and_the_designs():
+    assert set(ACTIONS) == {"CREATE", "DESTROY", "BACKUP", "HEALTH_CHECK", "SCALE", "POWER", "SNAPSHOT"}
 
 
 def test_no_two_actions_share_a_queue():

@@ -71,7 +71,7 @@ class Jobs(RuleBasedStateMachine):
                 "succeed": lambda: state.succeed(job, {}),
                 "fail": lambda: state.fail(job, FAILURE),
                 "run_again": lambda: state.run_again(job, FAILURE),
-                "hand_back": lambda: state.hand_back(job, after_s=0),
+                "hand_back": lambda: state.hand_back(job),
             }[write]()
             assert mine, f"{write} of an older attempt was let through"
         except state.LostLease:

@@ -13,7 +13,7 @@ WRITES = {
     "succeed": lambda job: state.succeed(job, {"ok": True}),
     "fail": lambda job: state.fail(job, FAILURE),
     "run_again": lambda job: state.run_again(job, FAILURE),
-    "hand_back": lambda job: state.hand_back(job, after_s=1),
+    "hand_back": state.hand_back,
 }
 
 
@@ -94,9 +94,28 @@ def test_pauses_differ_so_that_what_failed_together_does_not_return_together(row
 @pytest.mark.parametrize("lost", [True, False])
 def test_a_job_handed_back_is_as_it_was(rows, sql, lost):
     job = rows.running(pod=rows.pod(), lost=lost, error="before")
-    state.hand_back(job, after_s=2)
+    assert state.hand_back(job) == 1
     row = sql.row("cloud_pod_jobs", job.id)
     assert (row["status"], row["lost"], row["error"], row["tries"]) == ("queued", lost, "before", 1)
+
+
+@pytest.mark.parametrize(("attempt", "tries", "pause_s"), [(1, 1, 1), (4, 1, 3), (500, 2, 60)])
+def test_each_claim_that_came_to_nothing_makes_the_pause_longer(rows, attempt, tries, pause_s):
+    job = rows.running(pod=rows.pod(), attempt=attempt, tries=tries)
+    assert state.hand_back(job) == pause_s
+
+
+def test_a_run_that_only_found_its_pod_busy_is_not_counted(rows, sql):
+    job = rows.running(pod=rows.pod(), attempt=3, tries=2)
+    state.hand_back(job, counted=True)
+    assert sql.row("cloud_pod_jobs", job.id)["tries"] == 1
+
+
+def test_a_job_to_be_looked_into_is_queued_as_lost_with_its_failure(rows, sql):
+    job = rows.running(pod=rows.pod())
+    state.look_first(job, FAILURE)
+    row = sql.row("cloud_pod_jobs", job.id)
+    assert (row["status"], row["lost"], row["error"]) == ("queued", True, FAILURE["msg"])
 
 
 def test_a_failure_on_record_ends_the_doubt_about_a_lost_run(rows, sql):

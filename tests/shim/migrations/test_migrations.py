@@ -11,6 +11,9 @@ from shim import db, migrations
 from shim.cloudpods.seed import seed
 from shim.embedded.postgres import _find
 
+STEPS = ["0001_foundation", "0002_snapshots"]
+
+
 # Every column of the master spec's section 1 and of seed 001's tables, in our spelling.
 SEEDS = {
     "tenants": "id name slug owner_user_id plan_id region created_at updated_at",
@@ -84,7 +87,7 @@ def psql(url, text):
 
 
 def test_a_fresh_database_gets_everything_in_public(fresh):
-    assert upgrade() == ["0001_foundation"]
+    assert upgrade() == STEPS
     tables = {row[0] for row in fresh("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
     assert set(SEEDS) <= tables
     assert fresh("SELECT tablename FROM pg_tables WHERE schemaname = 'cloudpods'") == [("cloudpods_migrations",)]
@@ -105,7 +108,7 @@ def test_a_second_time_there_is_nothing_to_do(fresh):
 
 
 def test_pending_on_a_fresh_database_names_every_step(fresh):
-    assert pending() == ["0001_foundation"]
+    assert pending() == STEPS
 
 
 def test_several_at_once_apply_each_step_once(fresh):
@@ -117,7 +120,7 @@ def test_several_at_once_apply_each_step_once(fresh):
 
     with ThreadPoolExecutor(6) as pool:
         applied = [name for names in pool.map(one, range(6)) for name in names]
-    assert applied == ["0001_foundation"]
+    assert applied == STEPS
 
 
 def test_another_migration_that_has_not_committed_yet_is_waited_for(fresh, empty_database, eventually):
@@ -131,7 +134,7 @@ def test_another_migration_that_has_not_committed_yet_is_waited_for(fresh, empty
         eventually(lambda: second.done() or fresh("SELECT 1 FROM pg_locks WHERE NOT granted"))
         first.commit()
         first.close()
-        assert second.result(timeout=20) == ["0001_foundation"]
+        assert second.result(timeout=20) == STEPS
 
 
 def test_the_seeds_own_inserts_run_verbatim(fresh, empty_database):
@@ -237,7 +240,7 @@ def test_a_panels_tables_of_the_same_names_stay_untouched_and_ours_work(api_on, 
 
     if way == "migrate":
         db.connect(empty_database, pool_size=8)
-        assert upgrade() == ["0001_foundation"]
+        assert upgrade() == STEPS
     else:
         done = psql(empty_database, migrations.as_sql())
         assert (done.returncode, done.stderr) == (0, "")

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import redis
@@ -12,7 +11,7 @@ import redis
 from shim import db
 from shim.jobs.queue import Wakeups
 from shim.scheduler import timetable
-from shim.scheduler.timetable import MAX_WAITING, announce, entries, remove_old_runs
+from shim.scheduler.timetable import MAX_WAITING, announce, entries
 
 
 @pytest.fixture
@@ -74,19 +73,6 @@ def test_lost_jobs_are_announced_at_once(session, rows, sql, wakeups):
     timetable.collect_lost()
     announce(wakeups, 10.0)
     assert wakeups.waiting("BACKUP") == 1
-
-
-def test_old_run_directories_are_removed_and_young_ones_kept(settings):
-    runs = settings.state_dir / "runs"
-    for name, age_s in (("old", timetable.KEEP_RUN_DIRECTORIES_S + 60), ("young", 60)):
-        (runs / name / "env").mkdir(parents=True)
-        os.utime(runs / name, (time.time() - age_s,) * 2)
-    remove_old_runs(settings)
-    assert [path.name for path in runs.iterdir()] == ["young"]
-
-
-def test_no_run_directories_yet_is_no_fault(settings):
-    remove_old_runs(settings)
 
 
 def test_every_entry_has_a_name_of_its_own(settings, wakeups):

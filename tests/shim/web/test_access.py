@@ -16,6 +16,9 @@ EXPECTED = {
     "/cloudpods/{reference}/destroy": ["POST"],
     "/cloudpods/{reference}/health": ["GET"],
     "/cloudpods/{reference}/scale": ["POST"],
+    "/cloudpods/{reference}/snapshots": ["GET", "POST"],
+    "/cloudpods/{reference}/snapshots/{name}": ["DELETE"],
+    "/cloudpods/{reference}/snapshots/{name}/rollback": ["POST"],
     "/tenants/{tenant_id}/cloudpods": ["GET"],
     "/jobs/{job_id}": ["GET"],
     "/jobs/{job_id}/events": ["GET"],
@@ -32,7 +35,7 @@ def methods(resource):
 
 
 def filled(path):
-    return path.format(reference="9101", tenant_id="TENANT-123", job_id="no-such-job")
+    return path.format(reference="9101", tenant_id="TENANT-123", job_id="no-such-job", name="before")
 
 
 def walk(settings):

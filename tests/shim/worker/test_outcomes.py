@@ -14,6 +14,11 @@ TENANT = "TENANT-123"
 pytestmark = pytest.mark.usefixtures("session")
 
 SCALE = {"vmid": 9101, "newCores": 4, "newMemoryMb": 4096}
+PAYLOADS = {
+    "SCALE": SCALE,
+    "POWER": {"vmid": 9101, "action": "start", "shutdownTimeoutS": 60},
+    "SNAPSHOT": {"vmid": 9101, "action": "create", "name": "before"},
+}
 CREATED = {"vmid": 9101, "ip": "10.1.10.91", "changed": True}
 HEALTHY = {"vmid": 9101, "verdict": "ok", "status": "running", "reasons": []}
 
@@ -28,7 +33,7 @@ def run(rows):
 
     def make(type, status="active", payload=None, **pod):
         made = rows.pod(vmid=9101, status=status, **pod)
-        return rows.running(type, pod=made, payload=payload or (SCALE if type == "SCALE" else {"vmid": 9101}))
+        return rows.running(type, pod=made, payload=payload or PAYLOADS.get(type, {"vmid": 9101}))
 
     return make
 
@@ -211,6 +216,7 @@ UNUSABLE = [
 @pytest.mark.parametrize(("type", "result"), [(t, r) for t, _, r in UNUSABLE], ids=[f"{t}-{name}" for t, name, _ in UNUSABLE])
 def test_an_unusable_result_fails_the_job_and_says_so(run, after, type, result):
     job = run(type, "provisioning" if type == "CREATE" else "active")
+    job.lost = True  # the node has been looked at already
     outcome.write(job, Outcome(result, None))
     row, pod, _, events = after(job)
     assert row["status"] == "failed"
@@ -219,12 +225,57 @@ def test_an_unusable_result_fails_the_job_and_says_so(run, after, type, result):
     assert [event[0] for event in events] == ["ERROR" if type == "CREATE" else "WARN"]
 
 
-def test_an_address_that_another_live_pod_has_ends_the_job_as_failed(run, after, rows):
-    rows.pod(vmid=9102, ip="10.1.10.91", status="provisioning")
+def test_an_unusable_result_of_a_change_is_looked_into_first(run, after):
     job = run("CREATE", "provisioning")
+    outcome.write(job, Outcome({"vmid": 9101}, None))
+    row, pod, shares, events = after(job)
+    assert (row["status"], row["lost"], pod["status"], shares) == ("queued", True, "provisioning", 1)
+    assert events == [("WARN", "look")]
+
+
+@pytest.mark.parametrize("busy", [{"busy": {"pid": 1}}, {"rc": 75}], ids=["the pod", "the node"])
+def test_waiting_for_another_run_is_no_try(run, after, sql, busy):
+    job = run("SCALE")
+    job.tries = ACTIONS["SCALE"].tries
+    sql("UPDATE cloud_pod_jobs SET tries = %s", job.tries)
+    outcome.write(job, Outcome(None, {"msg": "busy", "retryable": True, "left_behind": "nothing", **busy}))
+    row, _, _, events = after(job)
+    assert (row["status"], row["tries"], events) == ("queued", ACTIONS["SCALE"].tries - 1, [("WARN", "wait")])
+
+
+def test_waiting_ends_after_a_day(run, after, sql):
+    job = run(
+        "SCALE",
+    )
+    job.tries, job.created_at = ACTIONS["SCALE"].tries, job.created_at - outcome.WAIT_AT_MOST
+    outcome.write(job, Outcome(None, {"msg": "busy", "retryable": True, "left_behind": "nothing", "rc": 75}))
+    assert after(job)[0]["status"] == "failed"
+
+
+def test_what_an_earlier_try_may_have_left_is_looked_for_before_the_end(run, after):
+    job = run("CREATE", "provisioning")
+    job.tries = ACTIONS["CREATE"].tries
+    job.failure = {"msg": "cannot reach node", "retryable": True, "left_behind": "unknown"}
+    outcome.write(job, failed("no space left"))
+    row, pod, shares, _ = after(job)
+    assert (row["status"], row["lost"], pod["status"], shares) == ("queued", True, "provisioning", 1)
+
+
+def test_an_address_that_another_active_pod_has_ends_the_job_as_failed(run, after, rows):
+    rows.pod(vmid=9102, ip="10.1.10.91")
+    job = run("CREATE", "provisioning")
+    job.lost = True
     outcome.write(job, Outcome(CREATED, None))
     row, pod, shares, _ = after(job)
     assert (row["status"], pod["status"], shares) == ("failed", "failed", 1)
+
+
+def test_a_pod_that_only_asked_for_an_address_yields_it_to_the_one_the_node_gave_it_to(run, after, rows, sql):
+    asked = rows.pod(vmid=9102, ip="10.1.10.91", status="provisioning")
+    job = run("CREATE", "provisioning")
+    outcome.write(job, Outcome(CREATED, None))
+    row, pod, _, _ = after(job)
+    assert (row["status"], pod["ip"], sql.row("cloud_pods", asked)["ip"]) == ("success", "10.1.10.91", "")
 
 
 ODD_TEXTS = {"NUL": "bad\x00byte", "half a surrogate pair": "bad\udcffbyte", "long": "x" * 1_000_000}

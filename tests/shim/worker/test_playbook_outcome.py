@@ -61,6 +61,9 @@ FAILURES = [
     ({"msg": "no", "changed": False}, {"msg": "no", "retryable": False, "left_behind": "nothing"}),
     ({"msg": ["a", "b"]}, {"msg": "['a', 'b']", "retryable": False, "left_behind": "nothing"}),
     ({"msg": "no", "retryable": None}, {"msg": "no", "retryable": False, "left_behind": "nothing"}),
+    # A module that died says nothing of what it left.
+    ({"msg": "MODULE FAILURE", "rc": 137}, {"msg": "MODULE FAILURE", "retryable": True, "left_behind": "unknown", "rc": 137}),
+    ({"msg": "no", "module_stdout": ""}, {"msg": "no", "retryable": True, "left_behind": "unknown"}),
     (None, {"msg": "the task failed without a message", "retryable": False, "left_behind": "nothing"}),
 ]
 

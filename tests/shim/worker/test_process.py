@@ -92,3 +92,25 @@ import time; time.sleep(300)
     pid, ended = end_a_stray(code)
     assert ended == number + 1
     assert not runs(pid)
+
+
+MASTER = """
+    import subprocess, time
+    from shim.process import become_subreaper, end_descendants
+    become_subreaper()
+    master = subprocess.Popen(["bash", "-c", "exec -a 'ssh: /run/cp/abc [mux]' sleep 300"])
+    other = subprocess.Popen(["sleep", "300"])
+    while b"mux" not in open(f"/proc/{master.pid}/cmdline", "rb").read():
+        time.sleep(0.01)
+    end_descendants(spare_ssh_masters=True)
+    print(master.poll(), other.poll())
+    end_descendants()
+    print(master.poll())
+"""
+
+
+def test_a_shared_ssh_connection_outlives_the_run_that_opened_it():
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(MASTER)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["None", "-15", "-15"]

@@ -1,0 +1,99 @@
+"""SNAPSHOT: a pod's state kept, gone back to or dropped, from the request to its outcome."""
+
+from typing import Any
+
+from shim.cloudpods import change
+from shim.cloudpods.models import CloudPod, CloudPodSnapshot
+from shim.cloudpods.schemas import ChangePod, SnapshotPod
+from shim.db import database, new_id
+from shim.errors import Conflict
+from shim.jobs.models import CloudPodJob
+
+# What the playbook is asked for, by what the client asked for.
+STATES = {"create": "present", "rollback": "rolled_back", "delete": "absent"}
+
+
+def create(reference: str, request: SnapshotPod) -> tuple[CloudPodJob, CloudPod]:
+    """Queue a new snapshot of an active pod."""
+    with database.atomic():
+        pod = _hold(reference, request)
+        if CloudPodSnapshot.named(pod, request.name) is not None:
+            rule = f"pod {pod.vmid} already has a snapshot {request.name}"
+            raise Conflict(f"name: {rule}", code="snapshot_exists", fields=[{"field": "name", "rule": rule}])
+        CloudPodSnapshot.insert(id=new_id(), cloud_pod=pod, name=request.name, reason=request.reason).execute()
+        return change.enqueue("SNAPSHOT", pod, request, action="create"), pod
+
+
+def rollback(reference: str, name: str, request: ChangePod) -> tuple[CloudPodJob, CloudPod]:
+    """Queue a way back to a snapshot: what was written since is lost, and a running pod is stopped for it."""
+    with database.atomic():
+        pod = _hold(reference, request)
+        CloudPodSnapshot.ready(pod, name)
+        return change.enqueue("SNAPSHOT", pod, request, action="rollback", name=name), pod
+
+
+def delete(reference: str, name: str, request: ChangePod) -> tuple[CloudPodJob, CloudPod]:
+    """Queue the end of a snapshot."""
+    with database.atomic():
+        pod = _hold(reference, request)
+        CloudPodSnapshot.ready(pod, name).become("deleting")
+        return change.enqueue("SNAPSHOT", pod, request, action="delete", name=name), pod
+
+
+def variables(job: CloudPodJob) -> dict[str, Any]:
+    """Return the playbook's extra vars."""
+    pod = CloudPod.find(str(job.cloud_pod_id))
+    return {**change.guard(job, pod), "snapshot": job.payload["name"], "state": STATES[job.payload["action"]]}
+
+
+def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
+    """Write what the snapshot is now, and for a rollback whether the pod runs."""
+    pod = change.pod_of(job)
+    action, name = job.payload["action"], job.payload["name"]
+    snapshot = CloudPodSnapshot.named(pod, name)
+    if snapshot is not None and action == "create":
+        snapshot.become("ready")
+    elif snapshot is not None and action == "delete":
+        snapshot.delete_instance()
+    status = (result.get("cloudpod") or {}).get("status")
+    if action == "rollback" and status in ("running", "stopped"):
+        pod.change(power_state=status)
+    change.record(
+        "BACKUP",
+        f"CloudPod snapshot {name}: {action}",
+        job,
+        action=f"SNAPSHOT_{action.upper()}",
+        vmid=pod.vmid,
+        name=name,
+        changed=result["changed"],
+    )
+
+
+def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    """A snapshot that was not made is none; one that was not deleted is still there and can be deleted again."""
+    pod = change.pod_of(job)
+    action, name = job.payload["action"], job.payload["name"]
+    snapshot = CloudPodSnapshot.named(pod, name)
+    if snapshot is not None and action == "create":
+        snapshot.delete_instance()
+    elif snapshot is not None and action == "delete":
+        snapshot.become("ready")
+    change.record(
+        "ERROR",
+        f"CloudPod snapshot {name}: {action} failed: {failure['msg']}",
+        job,
+        action="SNAPSHOT_FAILED",
+        name=name,
+        leftBehind=failure["left_behind"],
+    )
+
+
+def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
+    """A lost snapshot job runs again: the script knows a snapshot of the same job, and going back twice is going back."""
+    return None
+
+
+def _hold(reference: str, request: ChangePod) -> CloudPod:
+    pod = change.hold(reference, request.tenant_id)
+    change.require_active(pod)
+    return pod

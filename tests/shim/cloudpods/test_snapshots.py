@@ -1,0 +1,132 @@
+"""Snapshots over HTTP: orders, their outcomes, and what a second tenant sees."""
+
+import pytest
+
+from shim.cloudpods import snapshot
+from shim.db import session as db_session
+from shim.jobs.models import CloudPodJob
+from shim.worker import outcome
+from shim.worker.playbook import Outcome
+
+TENANT, OTHER_TENANT = "TENANT-123", "TENANT-456"
+PATH = "/internal/cloudpods/9101/snapshots"
+DONE = Outcome({"changed": True, "cloudpod": {"status": "running"}, "snapshots": []}, None)
+FAILED = Outcome(None, {"msg": "snapshot feature is not available", "retryable": False, "left_behind": "nothing"})
+
+
+@pytest.fixture
+def pod(rows):
+    """Make an active pod and return its id."""
+    return rows.pod(vmid=9101)
+
+
+@pytest.fixture
+def order(api):
+    """Return a way to order a change of the snapshot `before`."""
+
+    def send(action, tenant=TENANT):
+        if action == "create":
+            return api.simulate_post(PATH, json={"tenantId": tenant, "name": "before", "reason": "upgrade"})
+        if action == "rollback":
+            return api.simulate_post(f"{PATH}/before/rollback", json={"tenantId": tenant})
+        return api.simulate_delete(f"{PATH}/before", params={"tenantId": tenant})
+
+    return send
+
+
+@pytest.fixture
+def end(sql):
+    """Return a way to run an accepted order to an outcome; it returns the playbook's variables."""
+
+    def run(answer, result=DONE):
+        assert answer.status_code == 202, answer.text
+        job_id = answer.json["job"]["id"]
+        held = "status = 'running', attempt = 1, tries = 1, lease_until = now() + interval '1 hour'"
+        sql(f"UPDATE cloud_pod_jobs SET {held} WHERE id = %s", job_id)
+        with db_session():
+            job = CloudPodJob.find(job_id)
+            given = snapshot.variables(job)
+            outcome.write(job, result)
+        return given
+
+    return run
+
+
+@pytest.fixture
+def listed(api):
+    """Return a way to list the pod's snapshots as (name, status)."""
+    return lambda: [(item["name"], item["status"]) for item in api.simulate_get(PATH).json["items"]]
+
+
+def test_a_snapshots_life(pod, order, end, listed, sql):
+    first = order("create")
+    assert listed() == [("before", "creating")]
+    assert end(first).items() >= {"snapshot": "before", "state": "present", "vmid": 9101, "pod_id": pod}.items()
+    assert listed() == [("before", "ready")]
+    assert end(order("rollback"))["state"] == "rolled_back"
+    last = order("delete")
+    assert listed() == [("before", "deleting")]
+    assert end(last)["state"] == "absent"
+    assert listed() == []
+    actions = [row[0] for row in sql("SELECT data->>'action' FROM cloud_pod_events ORDER BY seq")]
+    assert [a for a in actions if a != "queued"] == ["SNAPSHOT_CREATE", "SNAPSHOT_ROLLBACK", "SNAPSHOT_DELETE"]
+
+
+def test_a_failed_create_leaves_no_snapshot(pod, order, end, listed):
+    end(order("create"), FAILED)
+    assert listed() == []
+    end(order("create"))
+    assert listed() == [("before", "ready")]
+
+
+def test_a_failed_delete_can_be_ordered_again(pod, order, end, listed):
+    end(order("create"))
+    end(order("delete"), FAILED)
+    assert listed() == [("before", "ready")]
+    end(order("delete"))
+    assert listed() == []
+
+
+def test_a_name_is_taken_once(pod, order, end, assert_problem):
+    end(order("create"))
+    assert_problem(order("create"), 409, "snapshot_exists", field="name")
+
+
+@pytest.mark.parametrize("action", ["rollback", "delete"])
+def test_a_snapshot_being_made_or_dropped_is_not_touched(pod, order, end, assert_problem, action):
+    order("create")
+    assert_problem(order(action), 409, "snapshot_not_ready")
+
+
+@pytest.mark.parametrize("action", ["rollback", "delete"])
+def test_a_missing_snapshot_is_not_found(pod, order, assert_problem, action):
+    assert_problem(order(action), 404, "snapshot_not_found")
+
+
+@pytest.mark.parametrize("action", ["create", "rollback", "delete"])
+def test_another_tenants_pod_is_not_there(pod, order, end, sql, assert_problem, action):
+    end(order("create"))
+    jobs = sql.value("SELECT count(*) FROM cloud_pod_jobs")
+    assert_problem(order(action, OTHER_TENANT), 404, "cloudpod_not_found")
+    assert sql.value("SELECT count(*) FROM cloud_pod_jobs") == jobs
+
+
+@pytest.mark.parametrize("name", ["", "a", "1abc", "with blank", "current", "vzdump", "x" * 41, "-x", "a;b", "a\x00b", 5, None])
+def test_a_bad_name_is_refused_and_queues_nothing(api, pod, sql, assert_problem, name):
+    assert_problem(api.simulate_post(PATH, json={"tenantId": TENANT, "name": name}), 422, "invalid_request", field="name")
+    assert sql.value("SELECT count(*) FROM cloud_pod_jobs") == 0
+
+
+def test_delete_wants_to_know_whose_it_is(api, pod, assert_problem):
+    assert_problem(api.simulate_delete(f"{PATH}/before"), 422, "invalid_request", field="tenantId")
+    assert_problem(api.simulate_delete(f"{PATH}/before", params={"tenant": TENANT}), 422, "invalid_request", field="tenant")
+
+
+def test_a_destroyed_pods_snapshots_are_forgotten(api, pod, order, end, sql):
+    end(order("create"))
+    destroyed = api.simulate_post("/internal/cloudpods/9101/destroy", json={"tenantId": TENANT})
+    held = "status = 'running', attempt = 1, lease_until = now() + interval '1 hour'"
+    sql(f"UPDATE cloud_pod_jobs SET {held} WHERE type = 'DESTROY'")
+    with db_session():
+        outcome.write(CloudPodJob.find(destroyed.json["job"]["id"]), Outcome({"changed": True}, None))
+    assert sql.value("SELECT count(*) FROM cloud_pod_snapshots") == 0
