@@ -83,7 +83,23 @@ def test_arguments_of_create(changed: dict, ours: bool, arguments: str) -> None:
 GUARDED = {"vmid": 9101, "tenant_id": "T-1", "pod_id": "p1", "run_id": "j.1"}
 GUARDS = "--tenant T-1 --pod p1 --run j.1"
 TO_T7 = {**GUARDED, "mode": "stop", "storage": "t7-backup"}
+OFF = {**GUARDED, "state": "stopped", "shutdown_timeout_s": 60, "force": False}
+KEEP = {**GUARDED, "name": "before", "state": "present"}
 BIGGER = {**GUARDED, "cores": 4, "memory_mb": 4096, "swap_mb": 0}
+
+
+@pytest.mark.parametrize(
+    ("build", "params", "arguments"),
+    [
+        ("power", OFF, f"9101 --state stopped --shutdown-timeout 60 {GUARDS}"),
+        ("power", {**OFF, "force": True}, f"9101 --state stopped --shutdown-timeout 60 --force {GUARDS}"),
+        ("snapshot", KEEP, f"9101 --action create --name before {GUARDS}"),
+        ("snapshot", {**KEEP, "state": "absent"}, f"9101 --action delete --name before {GUARDS}"),
+        ("snapshot", {"vmid": 9101, "name": "b4", "state": "rolled_back"}, "9101 --action rollback --name b4"),
+    ],
+)
+def test_arguments_that_the_master_spec_does_not_know(build: str, params: dict, arguments: str) -> None:
+    assert getattr(pod, f"{build}_arguments")(params) == arguments.split()
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,21 @@ import pytest
 
 POD = {"hostname": "client-portal", "tenant_id": "TENANT-123", "cores": 2, "memory_mb": 2048}
 CORE_CONTAINER = 100
+CHANGES = [
+    ("cloudpod_destroy", {}),
+    ("cloudpod_backup", {}),
+    ("cloudpod_scale", {"cores": 4, "memory_mb": 4096}),
+    ("cloudpod_power", {"state": "stopped"}),
+    ("cloudpod_snapshot", {"name": "before"}),
+]
 
 
 @pytest.fixture
 def call(run_module, node):
     """Return a function that calls a module on the lab node."""
 
-    def run(name, **parameters):
-        return run_module(name, **{**node.access, **parameters})
+    def run(module, /, **parameters):
+        return run_module(module, **{**node.access, **parameters})
 
     return run
 
@@ -183,8 +190,8 @@ def test_destroy_of_an_absent_pod_in_check_mode(call, vmid):
 @pytest.mark.parametrize("guard", [{"tenant_id": "TENANT-9"}, {"pod_id": "p9"}], ids=["tenant", "pod"])
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("cloudpod_destroy", {}), ("cloudpod_backup", {}), ("cloudpod_scale", {"cores": 4, "memory_mb": 4096})],
-    ids=["destroy", "backup", "scale"],
+    CHANGES,
+    ids=[name for name, _ in CHANGES],
 )
 def test_the_guards_protect_another_owners_pod(call, node, pod, name, parameters, guard):
     before = node.state()
@@ -197,8 +204,8 @@ def test_the_guards_protect_another_owners_pod(call, node, pod, name, parameters
 @pytest.mark.parametrize("check", [True, False], ids=["check", "real"])
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("cloudpod_destroy", {}), ("cloudpod_backup", {}), ("cloudpod_scale", {"cores": 4, "memory_mb": 4096})],
-    ids=["destroy", "backup", "scale"],
+    CHANGES,
+    ids=[name for name, _ in CHANGES],
 )
 def test_a_core_container_is_never_touched(call, node, name, parameters, check):
     before = node.state()
@@ -223,7 +230,7 @@ def test_a_busy_pod_is_worth_another_try(call, node, pod):
         fcntl.flock(held, fcntl.LOCK_EX)
         held.write(f"{os.getpid()} job9.1 cloudpod-backup 2026-11-21T00:00:00Z\n")
         held.flush()
-        for name, parameters in (("cloudpod_create", POD), ("cloudpod_destroy", {}), ("cloudpod_backup", {})):
+        for name, parameters in (("cloudpod_create", POD), *CHANGES):
             busy = call(name, vmid=pod, **parameters)
             assert busy.failed
             assert (busy.retryable, busy.left_behind) == (True, "nothing")
@@ -256,19 +263,19 @@ def test_scale_in_check_mode_shows_the_new_size(call, node, pod):
     assert node.state() == before
 
 
-@pytest.mark.parametrize("name", ["cloudpod_scale", "cloudpod_backup"])
-def test_an_absent_pod_cannot_be_scaled_or_backed_up(call, vmid, name):
-    parameters = {"cores": 2, "memory_mb": 2048} if name == "cloudpod_scale" else {}
+@pytest.mark.parametrize(("name", "parameters"), CHANGES[1:], ids=[name for name, _ in CHANGES[1:]])
+def test_an_absent_pod_cannot_be_changed(call, vmid, name, parameters):
     for check in (True, False):
         refused = call(name, _check=check, vmid=vmid, **parameters)
         assert f"vmid {vmid} does not exist" in refused.msg
         assert refused.retryable is False
 
 
-def test_a_container_that_proxmox_has_locked_is_worth_another_try(call, node, pod):
+@pytest.mark.parametrize(("name", "parameters"), CHANGES[2:], ids=[name for name, _ in CHANGES[2:]])
+def test_a_container_that_proxmox_has_locked_is_worth_another_try(call, node, pod, name, parameters):
     node.edit_conf(pod, lambda text: text + "lock: backup\n")
     for check in (True, False):
-        locked = call("cloudpod_scale", _check=check, vmid=pod, cores=4, memory_mb=4096)
+        locked = call(name, _check=check, vmid=pod, **parameters)
         assert locked.retryable is True
         assert "is locked (backup)" in locked.msg
 
@@ -294,6 +301,143 @@ def test_backup_in_check_mode_makes_none(call, node, pod):
     assert planned.changed
     assert planned.archive["volid"] is None
     assert node.state() == before
+
+
+# --- power -------------------------------------------------------------------------------------------------------
+
+
+def test_power_stops_and_starts_a_pod_once(call, node, pod):
+    for state, before in (("stopped", "running"), ("running", "stopped")):
+        changed = call("cloudpod_power", vmid=pod, tenant_id="TENANT-123", state=state)
+        assert changed.changed, changed.raw
+        assert changed.cloudpod["status"] == state
+        assert (changed.raw["diff"]["before"]["status"], changed.raw["diff"]["after"]["status"]) == (before, state)
+        kept = node.state()
+        again = call("cloudpod_power", vmid=pod, state=state)
+        assert not again.changed
+        assert again.raw["diff"]["before"] == again.raw["diff"]["after"]
+        assert node.state() == kept
+
+
+def test_power_restarts_every_time(call, pod):
+    for status in ("running", "running"):
+        restarted = call("cloudpod_power", vmid=pod, state="restarted")
+        assert (restarted.changed, restarted.cloudpod["status"]) == (True, status)
+    call("cloudpod_power", vmid=pod, state="stopped")
+    assert call("cloudpod_power", vmid=pod, state="restarted").cloudpod["status"] == "running"
+
+
+@pytest.mark.parametrize(("state", "changed"), [("running", False), ("stopped", True), ("restarted", True)])
+def test_power_in_check_mode_only_tells(call, node, pod, state, changed):
+    before = node.state()
+    planned = call("cloudpod_power", _check=True, vmid=pod, state=state)
+    assert planned.changed is changed
+    assert planned.raw["diff"]["after"]["status"] == ("stopped" if state == "stopped" else "running")
+    assert node.state() == before
+
+
+def test_a_guest_that_ignores_the_shutdown_is_only_stopped_by_force(call, node, pod):
+    node.switch("fail", "pct shutdown", "--vmid", str(pod), "--message", "container did not stop")
+    failed = call("cloudpod_power", vmid=pod, state="stopped", shutdown_timeout_s=1)
+    assert failed.failed
+    assert failed.msg == "cloudpod-power.sh: container did not stop"
+    assert (failed.retryable, failed.rc) == (False, 1)
+    assert "may still obey" in failed.left_behind
+    assert call("cloudpod_power", vmid=pod, state="stopped", shutdown_timeout_s=1, force=True).changed
+
+
+# --- snapshot ----------------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_is_made_gone_back_to_and_deleted(call, node, pod):
+    made = call("cloudpod_snapshot", vmid=pod, tenant_id="TENANT-123", name="before", run_id="job7.1")
+    assert made.changed, made.raw
+    (row,) = made.snapshots
+    assert row["created"].startswith("20")
+    assert {**row, "created": ""} == {"name": "before", "created": "", "parent": None, "job": "job7", "complete": True}
+    assert made.cloudpod["snapshots"] == made.snapshots
+    assert (made.raw["diff"]["before"]["snapshots"], made.raw["diff"]["after"]["snapshots"]) == ([], ["before"])
+
+    call("cloudpod_scale", vmid=pod, cores=4, memory_mb=4096)
+    back = call("cloudpod_snapshot", vmid=pod, name="before", state="rolled_back")
+    assert back.changed
+    assert (back.cloudpod["cores"], back.cloudpod["status"], back.snapshots) == (2, "running", made.snapshots)
+    assert (back.raw["diff"]["before"]["cores"], back.raw["diff"]["after"]["cores"]) == (4, 2)
+    assert back.raw["diff"]["after"]["rolled_back_to"] == "before"
+
+    gone = call("cloudpod_snapshot", vmid=pod, name="before", state="absent")
+    assert (gone.changed, gone.snapshots) == (True, [])
+    kept = node.state()
+    again = call("cloudpod_snapshot", vmid=pod, name="before", state="absent")
+    assert (again.changed, again.snapshots, again.failed) == (False, [], False)
+    assert node.state() == kept
+
+
+@pytest.mark.parametrize("run_id", [None, "job7.1", "job7.2"])
+def test_a_snapshot_that_is_there_is_made_no_second_time(call, node, pod, run_id):
+    call("cloudpod_snapshot", vmid=pod, name="before", run_id="job7.1")
+    before = node.state()
+    again = call("cloudpod_snapshot", vmid=pod, name="before", **({"run_id": run_id} if run_id else {}))
+    assert (again.changed, again.failed) == (False, False)
+    assert [each["name"] for each in again.snapshots] == ["before"]
+    assert node.state() == before
+
+
+def test_a_snapshot_of_another_job_is_not_taken_for_the_one_that_is_asked(call, node, pod):
+    call("cloudpod_snapshot", vmid=pod, name="before", run_id="job7.1")
+    before = node.state()
+    for check in (True, False):
+        refused = call("cloudpod_snapshot", _check=check, vmid=pod, name="before", run_id="job8.1")
+        assert "already has a snapshot before, which another job made" in refused.msg
+        assert (refused.retryable, refused.left_behind) == (False, "nothing")
+    assert node.state() == before
+
+
+def test_a_snapshot_that_is_not_there_cannot_be_gone_back_to(call, node, pod):
+    before = node.state()
+    for check in (True, False):
+        refused = call("cloudpod_snapshot", _check=check, vmid=pod, name="never", state="rolled_back")
+        assert refused.msg == f"vmid {pod} has no snapshot never"
+        assert refused.retryable is False
+    assert node.state() == before
+
+
+def test_a_snapshot_that_is_not_whole_can_only_be_deleted(call, node, pod):
+    call("cloudpod_snapshot", vmid=pod, name="before")
+    node.edit_conf(pod, lambda text: text.replace("snaptime: ", "snapstate: prepare\nsnaptime: "))
+    for state in ("present", "rolled_back"):
+        assert "is not complete: delete it" in call("cloudpod_snapshot", vmid=pod, name="before", state=state).msg
+    assert call("cloudpod_snapshot", vmid=pod, name="before", state="absent").changed
+
+
+@pytest.mark.parametrize(
+    ("state", "changed", "names"),
+    [("present", False, ["before"]), ("absent", True, []), ("rolled_back", True, ["before"])],
+)
+def test_snapshot_in_check_mode_only_tells(call, node, pod, state, changed, names):
+    call("cloudpod_snapshot", vmid=pod, name="before")
+    kept = node.state()
+    planned = call("cloudpod_snapshot", _check=True, vmid=pod, name="before", state=state)
+    assert (planned.changed, [each["name"] for each in planned.snapshots]) == (changed, names)
+    assert planned.raw["diff"]["after"]["snapshots"] == names
+    assert node.state() == kept
+
+
+def test_a_new_snapshot_in_check_mode(call, node, pod):
+    call("cloudpod_snapshot", vmid=pod, name="first")
+    kept = node.state()
+    planned = call("cloudpod_snapshot", _check=True, vmid=pod, name="second", run_id="job7.1")
+    assert planned.changed
+    assert planned.snapshots[1] == {"name": "second", "created": None, "parent": "first", "job": "job7", "complete": True}
+    assert node.state() == kept
+
+
+def test_a_rollback_that_fails_says_what_is_left(call, node, pod):
+    call("cloudpod_snapshot", vmid=pod, name="first")
+    call("cloudpod_snapshot", vmid=pod, name="second")
+    failed = call("cloudpod_snapshot", vmid=pod, name="first", state="rolled_back")
+    assert "is not most recent snapshot" in failed.msg
+    assert (failed.retryable, failed.left_behind, failed.rc) == (False, "nothing", 1)
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -357,6 +501,15 @@ BAD = {
     "cloudpod_destroy": ONE_POD,
     "cloudpod_scale": [*ONE_POD, *SIZE],
     "cloudpod_backup": [*ONE_POD, ("storage", "a/b"), ("mode", "copy")],
+    "cloudpod_power": [*ONE_POD, ("state", "off"), ("shutdown_timeout_s", 0), ("shutdown_timeout_s", 3601), ("force", "maybe")],
+    "cloudpod_snapshot": [
+        *ONE_POD,
+        ("name", "a"),
+        ("name", "current"),
+        ("name", "a b"),
+        ("name", "{{ lookup('pipe', 'id') }}"),
+        ("state", "created"),
+    ],
     "cloudpod_info": [("vmids", [99]), ("vmids", []), ("script_dir", "sbin"), ("timeout_s", 0)],
     "cloudpod_health": [("vmids", [9101, 99]), ("vmids", []), ("script_dir", "sbin"), ("timeout_s", 0)],
 }
@@ -365,6 +518,8 @@ GOOD = {
     "cloudpod_destroy": {"vmid": 9999},
     "cloudpod_scale": {"vmid": 9999, "cores": 2, "memory_mb": 2048},
     "cloudpod_backup": {"vmid": 9999},
+    "cloudpod_power": {"vmid": 9999, "state": "running"},
+    "cloudpod_snapshot": {"vmid": 9999, "name": "before"},
     "cloudpod_info": {},
     "cloudpod_health": {},
 }

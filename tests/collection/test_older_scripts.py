@@ -110,6 +110,22 @@ def test_all_pods_cannot_be_asked_for(run_module, site):
     assert "cloudpod-info.sh is not" in run_module("cloudpod_info", **site.access, all=True).msg
 
 
+@pytest.mark.parametrize(("verb", "parameters"), [("power", {"state": "stopped"}), ("snapshot", {"name": "before"})])
+def test_what_the_master_spec_does_not_know_is_not_guessed_at(run_module, site, verb, parameters):
+    site.write(verb, ":")
+    refused = run_module(f"cloudpod_{verb}", **site.access, vmid=9101, **parameters)
+    assert f"cloudpod-{verb}.sh is the site's own" in refused.msg
+    assert (refused.retryable, refused.left_behind) == (False, "nothing")
+    assert site.calls(verb) == []
+
+
+@pytest.mark.parametrize(("verb", "parameters"), [("power", {"state": "stopped"}), ("snapshot", {"name": "before"})])
+def test_what_cannot_look_first_is_not_done(run_module, node, site, verb, parameters):
+    shutil.copy2(node.dir / f"sbin/cloudpod-{verb}.sh", site.dir)
+    refused = run_module(f"cloudpod_{verb}", **site.access, vmid=9101, **parameters)
+    assert "cloudpod-info.sh is not beside the scripts" in refused.msg
+
+
 @pytest.fixture
 def mixed(node, site):
     """Return the access to a site's own scripts beside our cloudpod-info.sh, as the role leaves a site that has some."""

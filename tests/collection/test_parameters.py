@@ -16,12 +16,14 @@ KEPT = {
     "memory_mb": [16, 1048576],
     "swap_mb": [0, 1048576],
     "disk_gb": [1, 16384],
+    "shutdown_timeout_s": [1, 3600],
     "timeout_s": [1, 86400],
     "vmids": [[100], [100, 999999999]],
     "hostname": ["a", "client-portal", "a.b-c.example", "0", "x" * 63, ".".join(["x" * 63] * 3 + ["y" * 61])],
     "tenant_id": ["TENANT-123", "a", "a:b_c.d-e", "x" * 64],
     "pod_id": ["cm3x1", "0"],
     "run_id": ["job1", "job1.1", "a_b-c.9999"],
+    "name": ["ab", "before-upgrade", "A_1", "x" * 40, "Current", "vzdump2"],
     "bridge": ["vmbr0", "v", "vmbr0.100"],
     "storage": ["clients-main", "ab"],
     "ip": ["10.1.10.91", "0.0.0.0", "255.255.255.255"],
@@ -38,6 +40,7 @@ BROKEN = {
     "memory_mb": [8, 15, 1048577],
     "swap_mb": [-1, 1048577],
     "disk_gb": [0, 16385],
+    "shutdown_timeout_s": [0, 3601],
     "timeout_s": [0, 86401],
     "vmids": [[99], [9101, 0]],
     "hostname": [
@@ -60,6 +63,7 @@ BROKEN = {
     "tenant_id": ["", "-a", ".a", "a b", "a/b", "x" * 65, "a\n", TEMPLATED],
     "pod_id": ["", "a'b", TEMPLATED],
     "run_id": ["", "a.b", "a.12345", "a.", "a.1.1", TEMPLATED],
+    "name": ["", "a", "1a", "-a", "a b", "a.b", "a\n", "ab\n", "x" * 41, "current", "pending", "vzdump", "ü" * 3, TEMPLATED],
     "bridge": ["", "0vmbr", "a" * 16, "vmbr0,tag=1", "vm br", TEMPLATED],
     "storage": ["", "a", "clients-", "a:b", "a/b", TEMPLATED],
     "ip": [
@@ -92,7 +96,7 @@ def test_a_good_value_passes(name: str, value: object) -> None:
 @pytest.mark.parametrize(("name", "value"), cases(BROKEN))
 def test_a_bad_value_is_refused_with_its_name_and_rule(name: str, value: object) -> None:
     with pytest.raises(errors.BadParameter) as refused:
-        parameters.check({"all": False, "vmids": [9101], name: value})
+        parameters.check({"all": False, "vmids": [9101], "timeout_s": 3900, name: value})
     assert refused.value.msg.startswith(f"{name}: must be ")
     assert refused.value.result()["parameters"] == [name]
     assert refused.value.result()["retryable"] is False
@@ -116,6 +120,7 @@ def test_all_bad_parameters_are_named_at_once() -> None:
     [
         ({"ip": "10.1.10.91", "auto_ip": True}, "auto_ip"),
         ({"ip": "10.1.10.1", "gateway": "10.1.10.1"}, "gateway"),
+        ({"shutdown_timeout_s": 60, "timeout_s": 60}, "shutdown_timeout_s: must be less than timeout_s"),
         ({"vmids": None, "all": False}, "all: true"),
         ({"vmids": [], "all": False}, "at least one"),
         ({"vmids": [9101], "all": True}, "either"),

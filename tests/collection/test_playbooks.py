@@ -1,4 +1,4 @@
-"""The six playbooks as somebody at a terminal runs them, on the lab."""
+"""The playbooks as somebody at a terminal runs them, on the lab."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODULES = REPOSITORY / "collections/ansible_collections/migra/cloudpods/plugins/modules"
 POD = {"hostname": "client-portal", "tenant_id": "TENANT-123", "cores": 2, "memory_mb": 2048}
-CHANGING = ("create", "destroy", "scale", "backup")
+CHANGING = ("create", "destroy", "scale", "power", "snapshot", "backup")
 NEEDED = {
     "create": {"vmid": 9999, **POD},
     "destroy": {"vmid": 9999},
     "scale": {"vmid": 9999, "cores": 2, "memory_mb": 2048},
+    "power": {"vmid": 9999, "state": "running"},
+    "snapshot": {"vmid": 9999, "snapshot": "before", "state": "present"},
     "backup": {"vmid": 9999},
 }
 
@@ -65,11 +67,13 @@ def run(lab_parent, tmp_path, monkeypatch):
 
 
 def test_a_pods_whole_life_with_each_step_done_twice_and_tried_before(run, node, vmid):
-    """Create, scale, back up and destroy: a check changes nothing, a first run does, a second does not."""
+    """Create, scale, stop, snapshot, back up and destroy: a check changes nothing, a first run does, a second does not."""
     variables = {"node": "lab1", "vmid": vmid, "tenant_id": "TENANT-123"}
     steps = {
         "create": {**variables, **POD},
         "scale": {**variables, "cores": 4, "memory_mb": 4096},
+        "power": {**variables, "state": "stopped", "shutdown_timeout_s": 5, "force": True, "run_id": "job3.1"},
+        "snapshot": {**variables, "snapshot": "before", "state": "present", "run_id": "job4.1"},
         "backup": {**variables, "run_id": "nightly.1"},
         "destroy": variables,
     }
@@ -89,17 +93,32 @@ def test_a_pods_whole_life_with_each_step_done_twice_and_tried_before(run, node,
 
 def check_shape(verb: str, result: dict) -> None:
     """What the shim reads of a result."""
-    extra = {"create": {"ip"}, "scale": {"pending"}, "backup": {"archive"}, "destroy": {"ip"}}[verb]
-    assert set(result) == {"node", "vmid", "changed", "cloudpod", *extra}
+    extra = {"create": {"ip"}, "scale": {"pending"}, "snapshot": {"snapshots"}, "backup": {"archive"}, "destroy": {"ip"}}
+    assert set(result) == {"node", "vmid", "changed", "cloudpod", *extra.get(verb, ())}
     if verb == "create":
         assert re.fullmatch(r"10\.1\.10\.\d+", result["ip"])
         assert result["cloudpod"]["ip"] == result["ip"]
     if verb == "scale":
         assert (result["cloudpod"]["cores"], result["cloudpod"]["memory_mb"]) == (4, 4096)
+    if verb == "power":
+        assert result["cloudpod"]["status"] == "stopped"
+    if verb == "snapshot":
+        assert [(each["name"], each["job"]) for each in result["snapshots"]] == [("before", "job4")]
     if verb == "backup":
         assert result["archive"]["volid"].startswith("vzdump-backups:backup/")
     if verb == "destroy":
         assert result["cloudpod"]["exists"] is False
+
+
+def test_a_rollback_and_a_delete_by_playbook(run, node, vmid):
+    variables = {"node": "lab1", "vmid": vmid, "tenant_id": "TENANT-123", "snapshot": "before"}
+    assert run("create", node="lab1", vmid=vmid, **POD).rc == 0
+    missing = run("snapshot", state="rolled_back", **variables)
+    assert [failure["msg"] for failure in missing.failures] == [f"vmid {vmid} has no snapshot before"]
+    for state, changed, left in [("present", True, 1), ("rolled_back", True, 1), ("absent", True, 0), ("absent", False, 0)]:
+        done = run("snapshot", state=state, **variables)
+        assert (done.rc, done.result["changed"], len(done.result["snapshots"])) == (0, changed, left), done.text
+        assert done.result["cloudpod"]["status"] == "running"
 
 
 def test_a_diff_is_shown_to_a_person(playbook, vmid):
@@ -192,7 +211,7 @@ def test_a_value_marked_unsafe_is_never_a_template(run, tmp_path):
 def test_the_examples_of_the_documentation_work_as_they_are(playbook, lab_parent, node):
     """Run every example of every module on a lab node, in the order of a pod's life."""
     tasks = []
-    for name in ("create", "info", "health", "scale", "backup", "destroy"):
+    for name in ("create", "info", "health", "scale", "power", "snapshot", "backup", "destroy"):
         text = (MODULES / f"cloudpod_{name}.yml").with_suffix(".py").read_text()
         tasks += yaml.safe_load(re.search(r'EXAMPLES = r"""\n(.*?)"""', text, re.DOTALL)[1])
     play = {
