@@ -268,7 +268,7 @@ class Lxc(Simulated):
         """Return the text of the configuration in an archive."""
         done = _run("tar", "-xOf", path, "--occurrence=1", "./etc/vzdump/pct.conf", check=False)
         if done.returncode:
-            raise PveError(f"archive '{path}' cannot be read: {_first_line(done.stderr)}")
+            raise PveError(f"archive '{path}' cannot be read: {_reason(done.stderr)}")
         return done.stdout
 
     def extract(self, path: str, volume: str) -> int:
@@ -295,7 +295,7 @@ def _extract(path: str, root: str, *options: str) -> int:
     """Unpack an archive or a template; return how many bytes tar has read."""
     done = _run(*TAR, "--totals", "-xpf", path, *options, "-C", root, check=False)
     if done.returncode:
-        sys.stderr.write(f"{_first_line(done.stderr)}\n")
+        sys.stderr.write(f"{_reason(done.stderr)}\n")
         raise PveError(f"command 'tar xpf {path}' failed: exit code {done.returncode}")
     return _total(done.stderr)
 
@@ -306,9 +306,10 @@ def _total(text: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _first_line(text: str) -> str:
-    """Return the first line of what a program said."""
-    return text.strip().partition("\n")[0] or "no reason given"
+def _reason(text: str) -> str:
+    """Return the line of what a program said that tells why: its first, unless the disk was full."""
+    lines = text.strip().split("\n")
+    return next((line for line in lines if "No space left on device" in line), lines[0]) or "no reason given"
 
 
 def _rootfs(volume: str) -> str:

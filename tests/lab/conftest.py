@@ -1,0 +1,52 @@
+"""Real containers behind a real sshd and sudo: `make test-lab`. They change this machine, so they want to be asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.real_node import RealNode, run
+
+FOLDER = Path(__file__).parent
+
+
+def _why_not() -> str:
+    """Return why the lab cannot be laid here; empty when it can."""
+    if os.environ.get("CLOUDPODS_TEST_LAB") != "1":
+        return "changes this machine (bridge, user, containers): set CLOUDPODS_TEST_LAB=1, as make test-lab does"
+    if os.geteuid() != 0 or not Path("/etc/debian_version").exists():
+        return "real containers need root on Debian"
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return "there is one node, and it is this machine: run them with -n 0"
+    return ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip this folder's tests, with the reason, where the lab cannot be."""
+    if reason := _why_not():
+        for item in items:
+            if FOLDER in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def lab() -> RealNode:
+    """Return the laid node; laying it again changes nothing."""
+    node = RealNode()
+    node.playbook("lab")
+    return node
+
+
+@pytest.fixture
+def vmid(lab: RealNode, request: pytest.FixtureRequest) -> Iterator[int]:
+    """Return a vmid nobody has; what stands there after the test is removed."""
+    taken = {int(path.stem) for path in (lab.dir / "etc/pve/lxc").glob("*.conf")}
+    free = next(number for number in range(99101, 99999) if number not in taken)
+    yield free
+    if (lab.dir / f"etc/pve/lxc/{free}.conf").exists():
+        lab.pct("unlock", free)
+        lab.pct("destroy", free, "--force", 1)
+        run(lab.dir / "sbin/cloudpod-destroy.sh", free)
