@@ -8,6 +8,7 @@ readonly suite=$1 file=$2
 readonly packages=systemd,systemd-sysv,dbus,openssh-server,iproute2,iputils-ping,procps,ca-certificates
 
 # apt's own list of what it fetches: the first source that is a whole Debian of that suite.
+# shellcheck disable=SC2016  # apt expands these
 mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT) $(CREATED_BY)' |
   while read -r uri release component kind; do
     if [[ $release == "$suite" && $component == main && $kind == Packages ]]; then echo "$uri"; break; fi

@@ -239,7 +239,9 @@ class Host:
 def _cgroup_parents() -> list[str]:
     """Return the groups that lxc has made for its containers, in every hierarchy."""
     roots = ["/sys/fs/cgroup", *(entry.path for entry in os.scandir("/sys/fs/cgroup") if entry.is_dir(follow_symlinks=False))]
-    return [f"{root}/{name}" for root in roots for name in ("lxc", "lxc.monitor") if os.path.isdir(f"{root}/{name}")]
+    return [
+        f"{root}/{name}" for root in roots for name in ("lxc", "lxc.monitor", "lxc.pivot") if os.path.isdir(f"{root}/{name}")
+    ]
 
 
 def _remove_empty(folder: str) -> None:
