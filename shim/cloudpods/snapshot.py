@@ -8,6 +8,7 @@ from shim.cloudpods.schemas import ChangePod, SnapshotPod
 from shim.db import database, new_id
 from shim.errors import Conflict
 from shim.jobs.models import CloudPodJob
+from shim.nodes.models import Allocation
 
 # What the playbook is asked for, by what the client asked for.
 STATES = {"create": "present", "rollback": "rolled_back", "delete": "absent"}
@@ -55,9 +56,8 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
         snapshot.become("ready")
     elif snapshot is not None and action == "delete":
         snapshot.delete_instance()
-    status = (result.get("cloudpod") or {}).get("status")
-    if action == "rollback" and status in ("running", "stopped"):
-        pod.change(power_state=status)
+    elif action == "rollback":
+        _take_back(pod, result["cloudpod"])
     change.record(
         "BACKUP",
         f"CloudPod snapshot {name}: {action}",
@@ -91,6 +91,14 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
     """A lost snapshot job runs again: the script knows a snapshot of the same job, and going back twice is going back."""
     return None
+
+
+def _take_back(pod: CloudPod, seen: dict[str, Any]) -> None:
+    """Write what the pod is after a rollback: its size went back too, and it may not run."""
+    power_state = seen["status"] if seen["status"] in ("running", "stopped") else "unknown"
+    cores, memory_mb, swap_mb = (int(seen[name]) for name in ("cores", "memory_mb", "swap_mb"))
+    pod.change(power_state=power_state, cores=cores, memory_mb=memory_mb, swap_mb=swap_mb)
+    Allocation.resize(pod.id, cores, memory_mb)
 
 
 def _hold(reference: str, request: ChangePod) -> CloudPod:

@@ -10,7 +10,8 @@ from shim.worker.playbook import Outcome
 
 TENANT, OTHER_TENANT = "TENANT-123", "TENANT-456"
 PATH = "/internal/cloudpods/9101/snapshots"
-DONE = Outcome({"changed": True, "cloudpod": {"status": "running"}, "snapshots": []}, None)
+SEEN = {"status": "stopped", "cores": 1, "memory_mb": 512, "swap_mb": 256}
+DONE = Outcome({"changed": True, "cloudpod": SEEN, "snapshots": []}, None)
 FAILED = Outcome(None, {"msg": "snapshot feature is not available", "retryable": False, "left_behind": "nothing"})
 
 
@@ -70,6 +71,15 @@ def test_a_snapshots_life(pod, order, end, listed, sql):
     assert listed() == []
     actions = [row[0] for row in sql("SELECT data->>'action' FROM cloud_pod_events ORDER BY seq")]
     assert [a for a in actions if a != "queued"] == ["SNAPSHOT_CREATE", "SNAPSHOT_ROLLBACK", "SNAPSHOT_DELETE"]
+
+
+def test_a_rollback_takes_the_pods_size_and_power_back_too(pod, order, end, sql):
+    end(order("create"))
+    end(order("rollback"))
+    row = sql.row("cloud_pods", pod)
+    assert (row["power_state"], row["cores"], row["memory_mb"], row["swap_mb"]) == ("stopped", 1, 512, 256)
+    shares = sql("SELECT used_cpu_cores, used_memory_mb FROM cloud_pod_allocations WHERE cloud_pod_id = %s", pod)
+    assert shares == [(1, 512)]
 
 
 def test_a_failed_create_leaves_no_snapshot(pod, order, end, listed):
