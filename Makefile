@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n $${PYTEST_WORKERS:-2}
 
-.PHONY: help venv demo test lint bench clean
+.PHONY: help venv demo test lint lab test-lab lab-down bench clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -40,6 +40,15 @@ lint: venv ## Style, types, import rules, playbooks, scripts, collection
 	$(BIN)/ansible-lint
 	git ls-files -z '*.sh' '*.bash' .ci/run | xargs -0 $(BIN)/shellcheck
 	$(BIN)/python tests/collection/run_sanity.py
+
+lab: venv ## Root on Debian: this machine as a node with real containers behind a real sshd and sudo
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-playbook -i inventories/lab_lxc playbooks/lab.yml
+
+test-lab: venv ## The tests on real containers; afterwards the lab is down
+	PATH="$(CURDIR)/$(BIN):$$PATH" CLOUDPODS_TEST_LAB=1 $(BIN)/pytest -n 0 tests/lab
+
+lab-down: venv ## Leave the machine as it was before the lab
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-playbook -i inventories/lab_lxc playbooks/lab_down.yml
 
 bench: venv ## The figures, side by side with what a user would run instead; writes bench.json
 	$(BIN)/python -m tests.benchmarks
