@@ -17,3 +17,4 @@ def test_old_run_directories_are_removed_and_young_ones_kept(settings):
 
 def test_no_run_directories_yet_is_no_fault(settings):
     remove_old(settings.state_dir)
+    assert not (settings.state_dir / "runs").exists()
