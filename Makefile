@@ -29,7 +29,7 @@ demo: venv ## A running stack and a pod provisioned through it (ONCE=1: stop aft
 
 test: venv ## Everything that needs no root
 	$(PYTEST) tests
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test
+	PATH="$(CURDIR)/$(BIN):$$PATH" MOLECULE_EPHEMERAL_DIRECTORY="$(CURDIR)/.cache/molecule/default" $(BIN)/molecule test
 
 lint: venv ## Style, types, import rules, playbooks, scripts, collection
 	$(BIN)/ruff check .
