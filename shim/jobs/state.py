@@ -49,16 +49,16 @@ def run_again(job: CloudPodJob, failure: dict[str, Any]) -> float:
     return pause_s
 
 
-def hand_back(job: CloudPodJob, *, counted: bool = False) -> float:
+def hand_back(job: CloudPodJob, trouble: dict[str, Any] | None = None, *, counted: bool = False) -> float:
     """Put the job back as it is: it could not be begun, or (`counted`) only to find its pod busy; return the pause in seconds.
 
-    The pause grows with each claim that came to nothing.
+    The pause grows with each claim that came to nothing. `trouble` is the failure to show meanwhile.
     """
     if counted:
         _write(job, "tries = tries - 1", ())
         job.tries -= 1
     pause_s = min(BACKOFF_MAX_S, float(max(job.attempt - job.tries, 1)))
-    _requeue(job, pause_s, None)
+    _requeue(job, pause_s, trouble, lost=job.lost)
     return pause_s
 
 
@@ -110,10 +110,8 @@ def _end(job: CloudPodJob, status: str, *, result: dict[str, Any] | None = None,
     job.status = status
 
 
-def _requeue(job: CloudPodJob, after_s: float, failure: dict[str, Any] | None, *, lost: bool | None = None) -> None:
+def _requeue(job: CloudPodJob, after_s: float, failure: dict[str, Any] | None, *, lost: bool = False) -> None:
     keep = {"failure": failure, "error": failure["msg"]} if failure else {}
-    if lost is None:
-        lost = bool(failure is None and job.lost)
     columns = CloudPodJob.update(
         status="queued", lease_until=None, lost=lost, run_after=db.now(plus_s=after_s), woken_at=None, **keep
     ).where(_fence(job))

@@ -13,7 +13,8 @@ from shim.events.models import CloudPodEvent
 from shim.jobs import state
 from shim.jobs.catalog import ACTIONS
 from shim.jobs.models import CloudPodJob
-from shim.worker.playbook import NOTHING, UNKNOWN, Outcome
+from shim.worker.failure import NOTHING, UNKNOWN
+from shim.worker.playbook import Outcome
 
 log = logging.getLogger(__name__)
 

@@ -19,12 +19,12 @@ import ansible_runner
 
 from shim.config import PREFIX
 from shim.process import end_descendants
+from shim.worker import failure
+from shim.worker.failure import NOTHING, UNKNOWN
 
 # What ansible-runner waits for output before it asks the cancel callback again.
 _POLL_S = 1
 _OUTPUT_TAIL = 2000
-# What a run left on the node: a look tells, or certainly nothing.
-UNKNOWN, NOTHING = "unknown", "nothing"
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class _Events:
                 self.began = True
                 self._on_task(str(data.get("task", "")))
             case "runner_on_failed" if not data.get("ignore_errors"):
-                self.failure = _failure(data.get("res") or {})
+                self.failure = failure.of_task(str(data.get("host")), data.get("res") or {})
             case "runner_on_unreachable":
-                self.failure = _unreachable(data)
+                self.failure = failure.unreachable(str(data.get("host")), data.get("res") or {})
             case "playbook_on_stats":
                 self.artifact = data.get("artifact_data") or {}
         if event.get("stdout"):
@@ -111,7 +111,7 @@ def execute(run: Run, *, on_task: Callable[[str], None], should_stop: Callable[[
     # A run that failed may leave processes behind, as one that was stopped does.
     end_descendants(spare_ssh_masters=True)
     if stopped:
-        return Outcome(None, _stopped(stopped[0]))
+        return Outcome(None, failure.stopped(stopped[0]))
     return _outcome(runner.rc, events)
 
 
@@ -155,7 +155,7 @@ def _outcome(rc: int | None, events: _Events) -> Outcome:
         return Outcome(None, events.failure)
     if rc is None:
         # ansible-playbook itself was killed, by whoever: what the node did meanwhile is seen by the next run's look.
-        return Outcome(None, _stopped("ansible-playbook was killed"))
+        return Outcome(None, failure.stopped("ansible-playbook was killed"))
     tail = "\n".join(events.output)[-_OUTPUT_TAIL:].strip()
     if rc == 0:
         return Outcome(None, {"msg": "the playbook ended well but gave no result", "retryable": False, "left_behind": UNKNOWN})
@@ -163,29 +163,6 @@ def _outcome(rc: int | None, events: _Events) -> Outcome:
     left = UNKNOWN if events.began else NOTHING
     msg = f"ansible-playbook ended with {rc}: {tail}"
     return Outcome(None, {"msg": msg, "retryable": events.began, "left_behind": left})
-
-
-def _failure(res: dict[str, Any]) -> dict[str, Any]:
-    kept: dict[str, Any] = {key: res[key] for key in ("rc", "stderr", "busy", "differences", "parameters") if key in res}
-    # Our modules always say what is left. A module that died said nothing: only a look at the node tells. What fails before
-    # the module's own work (the playbook's check, a mistyped argument) has a message and no exit code.
-    died = "left_behind" not in res and ("rc" in res or "module_stdout" in res)
-    return {
-        "msg": str(res.get("msg") or "the task failed without a message"),
-        "retryable": bool(res.get("retryable", died)),
-        "left_behind": str(res.get("left_behind", UNKNOWN if died else NOTHING)),
-        **kept,
-    }
-
-
-def _unreachable(data: dict[str, Any]) -> dict[str, Any]:
-    host, msg = data.get("host"), (data.get("res") or {}).get("msg", "no reason given")
-    # The connection may have been lost after the script began.
-    return {"msg": f"cannot reach node {host}: {msg}", "retryable": True, "left_behind": UNKNOWN}
-
-
-def _stopped(reason: str) -> dict[str, Any]:
-    return {"msg": f"the run was ended: {reason}", "retryable": True, "left_behind": UNKNOWN, "stopped": True}
 
 
 def remove(directory: Path) -> None:

@@ -19,6 +19,7 @@ from shim.jobs.models import CloudPodJob
 from shim.jobs.queue import Wakeups
 from shim.process import become_subreaper
 from shim.worker import outcome, playbook
+from shim.worker.failure import NOTHING, UNKNOWN
 from shim.worker.lease import Lease
 
 log = logging.getLogger(__name__)
@@ -102,30 +103,39 @@ def _settle(job: CloudPodJob, settings: Settings, lease: Lease) -> playbook.Outc
 
     None: run the action (again), or, where the pod is still busy or the node does not say, the job was handed back.
     """
-    seen = _look(job, settings, lease)
+    seen, trouble = _look(job, settings, lease)
     with db.session():
         if seen is None or seen.get("busy"):
-            state.hand_back(job)
+            # Whoever waits for the job sees in its error why nothing goes on, unless that tells already why it was lost.
+            state.hand_back(job, None if _why_lost(job) else trouble)
             return None
         result = ACTIONS[job.type].handler.settle(job, seen)
     if result is not None:
         return playbook.Outcome({"node": job.node_name, **result}, None)
     if job.tries >= job.max_tries:
-        left = f"container {seen['vmid']}" if seen.get("exists") else playbook.NOTHING
-        msg = job.error or f"the worker was lost in each of {job.tries} runs of this job; it is not tried again"
+        left = f"container {seen['vmid']}" if seen.get("exists") else NOTHING
+        msg = _why_lost(job) or f"the worker was lost in each of {job.tries} runs of this job; it is not tried again"
         return playbook.Outcome(None, {"msg": msg, "retryable": False, "left_behind": left})
     return None
 
 
-def _look(job: CloudPodJob, settings: Settings, lease: Lease) -> dict[str, Any] | None:
-    """Return what `cloudpod_info` says of the job's pod; None when the node does not say, for whatever reason."""
+def _why_lost(job: CloudPodJob) -> str | None:
+    """Return the error of the run that was lost, None when its worker took it along."""
+    return job.error if job.failure and not job.failure.get("looking") else None
+
+
+def _look(job: CloudPodJob, settings: Settings, lease: Lease) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return what `cloudpod_info` says of the job's pod, and the failure when the node does not say."""
     vmid = job.payload["vmid"]
     found = _play(job, settings, lease, "cloudpod_info.yml", {"vmids": [vmid]}, LOOK_TIMEOUT_S)
     pods: list[dict[str, Any]] = ((found.result or {}).get(job.node_name) or {}).get("pods", [])
     seen = next((pod for pod in pods if pod.get("vmid") == vmid), None)
-    if seen is None:
-        log.warning("job %s: node %s does not say what became of vmid %s: %s", job.id, job.node_name, vmid, found.failure)
-    return seen
+    if seen is not None:
+        return seen, None
+    said = (found.failure or {}).get("msg", "the answer does not name it")
+    log.warning("job %s: node %s does not say what became of vmid %s: %s", job.id, job.node_name, vmid, said)
+    msg = f"nobody knows yet what became of vmid {vmid}: {said}"
+    return None, {"msg": msg, "retryable": True, "left_behind": UNKNOWN, "looking": True}
 
 
 def _execute(job: CloudPodJob, settings: Settings, lease: Lease) -> playbook.Outcome:
@@ -152,13 +162,13 @@ def _play(
             control_dir=_private(_control_dir(settings.state_dir), exist_ok=True),
         )
     except OSError as error:
-        return _host_failure(error, playbook.NOTHING)
+        return _host_failure(error, NOTHING)
     try:
         return playbook.execute(run, on_task=lease.progress, should_stop=lease.lost)
     except Exception as error:
         # ansible-runner raises for faults of this host: a missing program, a full disk.
         log.exception("job %s: %s could not be run", job.id, name)
-        return _host_failure(error, playbook.UNKNOWN)
+        return _host_failure(error, UNKNOWN)
     finally:
         playbook.remove(run.directory)
 

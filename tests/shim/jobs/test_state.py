@@ -99,6 +99,13 @@ def test_a_job_handed_back_is_as_it_was(rows, sql, lost):
     assert (row["status"], row["lost"], row["error"], row["tries"]) == ("queued", lost, "before", 1)
 
 
+def test_a_lost_job_whose_node_does_not_answer_says_so_and_stays_lost(rows, sql):
+    job = rows.running(pod=rows.pod(), lost=True)
+    state.hand_back(job, {"msg": "nobody knows yet", "looking": True})
+    row = sql.row("cloud_pod_jobs", job.id)
+    assert (row["status"], row["lost"], row["error"]) == ("queued", True, "nobody knows yet")
+
+
 @pytest.mark.parametrize(("attempt", "tries", "pause_s"), [(1, 1, 1), (4, 1, 3), (500, 2, 60)])
 def test_each_claim_that_came_to_nothing_makes_the_pause_longer(rows, attempt, tries, pause_s):
     job = rows.running(pod=rows.pod(), attempt=attempt, tries=tries)

@@ -7,6 +7,7 @@ import stat
 import pytest
 
 from shim.worker import playbook
+from shim.worker.failure import stopped
 from shim.worker.playbook import Run, _Events, _outcome
 
 STATS = {"event": "playbook_on_stats", "event_data": {"artifact_data": {"result": {"ip": "10.1.10.91"}}}}
@@ -23,7 +24,7 @@ RES = {
 
 
 def failed(res, **data):
-    return {"event": "runner_on_failed", "event_data": {"res": res, **data}}
+    return {"event": "runner_on_failed", "event_data": {"host": "lab1", "res": res, **data}}
 
 
 def unreachable(msg="Connection timed out"):
@@ -48,23 +49,29 @@ def test_a_rescued_failure_does_not_spoil_a_success():
 
 def test_an_artifact_of_a_run_that_failed_is_not_a_success():
     outcome = outcome_of(2, STATS, failed(RES))
-    assert (outcome.result, outcome.failure["msg"]) == (None, "no space left")
+    assert (outcome.result, outcome.failure["msg"]) == (None, "node lab1: no space left")
 
 
 def test_a_failure_is_the_failed_tasks_own_result():
-    assert outcome_of(2, failed({**RES, "changed": False, "invocation": {"secret": "x"}})).failure == RES
+    assert outcome_of(2, failed({**RES, "changed": False, "invocation": {"secret": "x"}})).failure == {
+        **RES,
+        "msg": "node lab1: no space left",
+    }
 
 
 FAILURES = [
-    ({}, {"msg": "the task failed without a message", "retryable": False, "left_behind": "nothing"}),
-    ({"msg": ""}, {"msg": "the task failed without a message", "retryable": False, "left_behind": "nothing"}),
-    ({"msg": "no", "changed": False}, {"msg": "no", "retryable": False, "left_behind": "nothing"}),
-    ({"msg": ["a", "b"]}, {"msg": "['a', 'b']", "retryable": False, "left_behind": "nothing"}),
-    ({"msg": "no", "retryable": None}, {"msg": "no", "retryable": False, "left_behind": "nothing"}),
+    ({}, {"msg": "node lab1: the task failed without a message", "retryable": False, "left_behind": "nothing"}),
+    ({"msg": ""}, {"msg": "node lab1: the task failed without a message", "retryable": False, "left_behind": "nothing"}),
+    ({"msg": "no", "changed": False}, {"msg": "node lab1: no", "retryable": False, "left_behind": "nothing"}),
+    ({"msg": ["a", "b"]}, {"msg": "node lab1: ['a', 'b']", "retryable": False, "left_behind": "nothing"}),
+    ({"msg": "no", "retryable": None}, {"msg": "node lab1: no", "retryable": False, "left_behind": "nothing"}),
     # A module that died says nothing of what it left.
-    ({"msg": "MODULE FAILURE", "rc": 137}, {"msg": "MODULE FAILURE", "retryable": True, "left_behind": "unknown", "rc": 137}),
-    ({"msg": "no", "module_stdout": ""}, {"msg": "no", "retryable": True, "left_behind": "unknown"}),
-    (None, {"msg": "the task failed without a message", "retryable": False, "left_behind": "nothing"}),
+    (
+        {"msg": "MODULE FAILURE", "rc": 137},
+        {"msg": "node lab1: MODULE FAILURE", "retryable": True, "left_behind": "unknown", "rc": 137},
+    ),
+    ({"msg": "no", "module_stdout": ""}, {"msg": "node lab1: no", "retryable": True, "left_behind": "unknown"}),
+    (None, {"msg": "node lab1: the task failed without a message", "retryable": False, "left_behind": "nothing"}),
 ]
 
 
@@ -78,9 +85,26 @@ def test_an_ignored_failure_is_none():
     assert outcome_of(2, failed(RES, ignore_errors=True)).failure["msg"].startswith("ansible-playbook ended with 2")
 
 
-def test_an_unreachable_node_is_worth_another_try_and_what_it_did_is_not_known():
-    failure = outcome_of(4, unreachable()).failure
-    assert failure == {"msg": "cannot reach node lab1: Connection timed out", "retryable": True, "left_behind": "unknown"}
+# What OpenSSH says, what the failure must tell beside it, whether waiting helps, and what was left.
+UNREACHABLE = [
+    ("Connection timed out", "the connection was lost", True, "unknown"),
+    ("Shared connection to 127.0.0.1 closed.", "the connection was lost", True, "unknown"),
+    ("", "no reason given", True, "unknown"),
+    ("ssh: connect to host pve1 port 22: Connection refused", "check that the node is up", True, "nothing"),
+    ("ssh: connect to host pve1 port 22: Connection timed out", "check that the node is up", True, "nothing"),
+    ("ssh: Could not resolve hostname pve1: Name or service not known", "ansible_host", True, "nothing"),
+    ("mpanel-automation@127.0.0.1: Permission denied (publickey).", "cloudpod_node_authorized_keys", False, "nothing"),
+    ("Host key verification failed.", "somebody may be answering in its place", False, "nothing"),
+]
+
+
+@pytest.mark.parametrize(("said", "told", "retryable", "left"), UNREACHABLE)
+def test_an_unreachable_node_is_told_with_what_to_do(said, told, retryable, left):
+    failure = outcome_of(4, unreachable(said)).failure
+    assert failure["msg"].startswith("cannot reach node lab1: ")
+    assert said in failure["msg"]
+    assert told in failure["msg"]
+    assert (failure["retryable"], failure["left_behind"]) == (retryable, left)
 
 
 def test_a_run_that_somebody_killed_is_worth_another_try_and_what_it_did_is_not_known():
@@ -150,6 +174,6 @@ def test_our_own_settings_do_not_reach_a_run(monkeypatch):
 
 
 def test_a_stopped_run_may_run_again_but_what_it_left_is_not_known():
-    failure = playbook._stopped("took longer than 5 s")
+    failure = stopped("took longer than 5 s")
     assert failure["msg"] == "the run was ended: took longer than 5 s"
     assert (failure["retryable"], failure["left_behind"]) == (True, "unknown")

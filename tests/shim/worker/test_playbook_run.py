@@ -63,7 +63,7 @@ def test_a_playbooks_stats_are_the_result_and_its_tasks_the_progress(execute):
 
 def test_a_failed_tasks_message_is_the_failure(execute):
     done = execute(FAILS)
-    assert (done["result"], done["failure"]["msg"]) == (None, "no space left")
+    assert (done["result"], done["failure"]["msg"]) == (None, "node lab1: no space left")
 
 
 def test_a_run_beyond_its_time_is_ended_with_all_it_started(execute, tmp_path):
