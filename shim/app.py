@@ -5,6 +5,7 @@ from typing import Any
 import falcon
 
 from shim import db
+from shim.cloudpods import backup_resources as backups
 from shim.cloudpods import resources as cloudpods
 from shim.config import Settings
 from shim.jobs import resources as jobs
@@ -37,6 +38,7 @@ def routes(settings: Settings, wakeups: Wakeups) -> dict[str, object]:
         "/cloudpods": cloudpods.CloudPods(settings, wakeups),
         "/cloudpods/{reference}": cloudpods.OnePod(),
         "/cloudpods/{reference}/actions": cloudpods.Actions(wakeups),
+        "/cloudpods/{reference}/backups": backups.Backups(),
         "/cloudpods/{reference}/health": cloudpods.Health(wakeups),
         "/cloudpods/{reference}/snapshots": cloudpods.Snapshots(wakeups),
         "/cloudpods/{reference}/snapshots/{name}": cloudpods.OneSnapshot(wakeups),

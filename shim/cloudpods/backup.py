@@ -3,7 +3,8 @@
 from typing import Any
 
 from shim import db
-from shim.cloudpods import change
+from shim.cloudpods import backup_policy, change
+from shim.cloudpods.backup_models import CloudPodBackup
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import BackupPod
 from shim.db import database
@@ -19,21 +20,29 @@ def backup(reference: str, request: BackupPod) -> tuple[CloudPodJob, CloudPod]:
 
 
 def variables(job: CloudPodJob) -> dict[str, Any]:
-    """Return the playbook's extra vars."""
-    return {**change.guard(job, CloudPod.find(str(job.cloud_pod_id))), "mode": job.payload["mode"]}
+    """Return the playbook's extra vars. While an archive of the pod is being restored elsewhere, retention removes none."""
+    pod = CloudPod.find(str(job.cloud_pod_id))
+    given = {**change.guard(job, pod), "mode": job.payload["mode"]}
+    if CloudPodJob.restoring_from(pod.id):
+        return given
+    return {**given, "retention": backup_policy.of_tenant(pod.tenant_id).keep}
 
 
 def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
-    """Note when the pod was last backed up, and which archive it is."""
+    """Note when the pod was last backed up, which archive it is, and which ones retention took away."""
     pod = change.pod_of(job)
+    archive, removed = result["archive"], [str(volid) for volid in result.get("removed") or []]
     pod.change(last_backup_at=db.now())
+    CloudPodBackup.keep(pod, job.id, archive)
+    CloudPodBackup.drop(pod, removed)
     change.record(
         "BACKUP",
         "CloudPod backed up",
         job,
         action="BACKED_UP",
         vmid=pod.vmid,
-        archive=result.get("archive"),
+        archive=archive,
+        removed=removed,
     )
 
 

@@ -1,7 +1,8 @@
-"""A tenant's pods, filtered and paged by keyset."""
+"""A tenant's pods, filtered, and the pages of whatever is listed newest first."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import peewee
 
@@ -28,18 +29,17 @@ def list_pods(tenant_id: str, filters: Filters, page: paging.Page) -> tuple[list
     """Return a page of the tenant's pods, newest first, and the cursor of the next. Raises NotFound for no such tenant."""
     if "\x00" in tenant_id or not Tenant.select().where(Tenant.id == tenant_id).exists():
         raise NotFound(f"there is no tenant {tenant_id!r}", code="tenant_not_found")
-    query = (
-        CloudPod.select(CloudPod, CloudPodNode)
-        .join(CloudPodNode)
-        .where(CloudPod.tenant == tenant_id)
-        .order_by(CloudPod.created_at.desc(), CloudPod.id.desc())
-        .limit(page.limit + 1)
-    )
+    query = CloudPod.select(CloudPod, CloudPodNode).join(CloudPodNode).where(CloudPod.tenant == tenant_id)
     for condition in _conditions(filters):
         query = query.where(condition)
+    return newest_first(query, CloudPod, page)
+
+
+def newest_first(query: Any, model: Any, page: paging.Page) -> tuple[list[Any], str | None]:
+    """Return a page of a query's rows of this model, by `created_at` and `id`, and the cursor of the next."""
     if page.after is not None:
-        query = query.where(peewee.Tuple(CloudPod.created_at, CloudPod.id) < peewee.Tuple(*_key(page.after)))
-    found = list(query)
+        query = query.where(peewee.Tuple(model.created_at, model.id) < peewee.Tuple(*_key(page.after)))
+    found = list(query.order_by(model.created_at.desc(), model.id.desc()).limit(page.limit + 1))
     shown = found[: page.limit]
     more = len(found) > page.limit
     return shown, paging.encode(shown[-1].created_at.isoformat(), shown[-1].id) if more else None

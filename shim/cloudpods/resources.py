@@ -36,7 +36,7 @@ class CloudPods:
         """Take the order for a new pod."""
         paging.known_only(request)
         job, pod = create.create(body.read(request, CreatePod), self._settings)
-        _accept(request, response, self._wakeups, job, pod)
+        accept(request, response, self._wakeups, job, pod)
 
 
 class OnePod:
@@ -59,7 +59,7 @@ class Change:
         """Take the order."""
         paging.known_only(request)
         job, pod = self._change(reference, body.read(request, self._model))
-        _accept(request, response, self._wakeups, job, pod)
+        accept(request, response, self._wakeups, job, pod)
 
 
 class Actions:
@@ -78,7 +78,7 @@ class Actions:
         document.setdefault("tenantId", CloudPod.find(reference).tenant_id)
         model, change = ACTIONS[action]
         job, pod = change(reference, body.parse(model, document))
-        _accept(request, response, self._wakeups, job, pod)
+        accept(request, response, self._wakeups, job, pod)
 
 
 class Snapshots:
@@ -97,7 +97,7 @@ class Snapshots:
         """Take the order for a snapshot."""
         paging.known_only(request)
         job, pod = snapshot.create(reference, body.read(request, SnapshotPod))
-        _accept(request, response, self._wakeups, job, pod)
+        accept(request, response, self._wakeups, job, pod)
 
 
 class OneSnapshot:
@@ -110,7 +110,7 @@ class OneSnapshot:
         """Take the order to drop the snapshot; `tenantId` stands in the query, since a DELETE's body may be lost on its way."""
         paging.known_only(request, "tenantId")
         job, pod = snapshot.delete(reference, name, body.parse(ChangePod, dict(request.params)))
-        _accept(request, response, self._wakeups, job, pod)
+        accept(request, response, self._wakeups, job, pod)
 
 
 class Rollback:
@@ -123,7 +123,7 @@ class Rollback:
         """Take the order to go back to the snapshot."""
         paging.known_only(request)
         job, pod = snapshot.rollback(reference, name, body.read(request, ChangePod))
-        _accept(request, response, self._wakeups, job, pod)
+        accept(request, response, self._wakeups, job, pod)
 
 
 class Health:
@@ -160,7 +160,7 @@ def _filters(request: falcon.Request) -> Filters:
     return Filters(status, request.get_param("region"), request.get_param("node"), request.get_param("hostname"))
 
 
-def _accept(request: falcon.Request, response: falcon.Response, wakeups: Wakeups, job: CloudPodJob, pod: CloudPod) -> None:
+def accept(request: falcon.Request, response: falcon.Response, wakeups: Wakeups, job: CloudPodJob, pod: CloudPod) -> None:
     """Wake a worker, the transaction being committed, and answer 202 with the job, the pod and where to follow."""
     wakeups.announce([(job.id, job.type)])
     prefix = "/" + request.path.split("/", 2)[1]

@@ -70,6 +70,12 @@ class CloudPodJob(Model):
         of_pod = (cls.cloud_pod_id == cloud_pod_id) & (cls.type == type)
         return cls.get_or_none(of_pod & cls.status.in_(("queued", "running")))
 
+    @classmethod
+    def restoring_from(cls, cloud_pod_id: str) -> bool:
+        """Return whether an archive of this pod is being restored as another pod, or is going to be."""
+        of_pod = (cls.type == "RESTORE") & (cls.payload["fromPodId"] == cloud_pod_id)
+        return bool(cls.select().where(of_pod & cls.status.in_(("queued", "running"))).exists())
+
     def as_json(self) -> dict[str, Any]:
         """Return the job as clients see it."""
         return {

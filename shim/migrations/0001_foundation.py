@@ -1,10 +1,5 @@
 """Users, tenants, plans, quotas, nodes, allocations, tokens, pods, jobs, events (the master spec's section 1 and seed 001)."""
 
-from pathlib import Path
-from typing import Any
+from shim.migrations import same_named_sql
 
-
-def up(migrator: Any, db: Any) -> None:
-    """Run the SQL file of the same name, which `cloudpods migrate --sql` prints as it is."""
-    # The driver reads a percent sign as a placeholder; psql does not.
-    db.execute_sql(Path(__file__).with_suffix(".sql").read_text().replace("%", "%%"))
+up = same_named_sql(__file__)

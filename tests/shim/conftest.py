@@ -9,6 +9,7 @@
 | `api_on` | test | makes an API on settings of the test's own |
 | `sql` | test | plain SQL on a connection of the test's own |
 | `rows` | test | a maker of pods and jobs by plain SQL |
+| `finish` | test | a way to run an order that the API took to an outcome |
 | `session` | test | a connection of the shim's, held by the test's thread; not beside `api`, whose requests give it back |
 | `empty_database` | test | the URL of a database with nothing in it |
 | `sql_of_empty` | test | plain SQL on that database |
@@ -44,6 +45,8 @@ from shim.embedded.supervisor import Supervisor
 from shim.jobs.catalog import ACTIONS
 from shim.jobs.models import CloudPodJob
 from shim.tenants.models import ApiToken
+from shim.worker import outcome
+from shim.worker.playbook import Outcome
 
 TENANT, OTHER_TENANT = "TENANT-123", "TENANT-456"
 
@@ -246,6 +249,24 @@ class Rows:
 def rows(tenants: Settings, sql: Sql) -> Rows:
     """Return a maker of rows over two tenants and two nodes."""
     return Rows(sql)
+
+
+@pytest.fixture
+def finish(sql: Sql) -> Callable[[Any, Outcome], dict[str, Any]]:
+    """Return a way to run an accepted order to an outcome of its playbook; it returns the playbook's variables."""
+
+    def run(answer: Any, ending: Outcome) -> dict[str, Any]:
+        assert answer.status_code == 202, answer.text
+        job_id = answer.json["job"]["id"]
+        held = "status = 'running', attempt = 1, tries = 1, lease_until = now() + interval '1 hour'"
+        sql(f"UPDATE cloud_pod_jobs SET {held} WHERE id = %s", job_id)
+        with db.session():
+            job = CloudPodJob.find(job_id)
+            given = ACTIONS[job.type].handler.variables(job)
+            outcome.write(job, ending)
+        return given
+
+    return run
 
 
 @pytest.fixture

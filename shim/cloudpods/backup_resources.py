@@ -1,0 +1,25 @@
+"""A pod's backups over HTTP."""
+
+import falcon
+
+from shim.cloudpods.backup_models import CloudPodBackup
+from shim.cloudpods.listing import newest_first
+from shim.cloudpods.models import CloudPod
+from shim.errors import Invalid
+from shim.web import paging
+
+STATUSES = ("ready", "removed")
+
+
+class Backups:
+    """`GET /internal/cloudpods/{vmid or id}/backups`."""
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
+        """Answer with a page of the pod's backups, newest first, also of a deleted pod; removed ones only when asked for."""
+        paging.known_only(request, "status", "limit", "cursor")
+        status = request.get_param("status", default="ready")
+        if status not in STATUSES:
+            raise Invalid.field("status", "must be one of: " + ", ".join(STATUSES))
+        query = CloudPodBackup.of_pod(CloudPod.find(reference), status)
+        rows, cursor = newest_first(query, CloudPodBackup, paging.read(request, keys=2))
+        response.media = {"items": [row.as_json() for row in rows], "next": cursor}
