@@ -34,7 +34,7 @@ def said(result):
 
 
 def test_migrate_applies_the_schema_and_then_has_nothing_to_do(cloudpods):
-    assert said(cloudpods("migrate")) == "applied 0001_foundation\napplied 0002_snapshots\n"
+    assert said(cloudpods("migrate")) == "applied 0001_foundation\napplied 0002_snapshots\napplied 0003_backups\n"
     assert said(cloudpods("migrate")) == "nothing to do\n"
 
 

@@ -17,6 +17,7 @@ EXPECTED = {
     "/cloudpods/{reference}/health": ["GET"],
     "/cloudpods/{reference}/scale": ["POST"],
     "/cloudpods/{reference}/snapshots": ["GET", "POST"],
+    "/cloudpods/{reference}/backups": ["GET"],
     "/cloudpods/{reference}/snapshots/{name}": ["DELETE"],
     "/cloudpods/{reference}/snapshots/{name}/rollback": ["POST"],
     "/tenants/{tenant_id}/cloudpods": ["GET"],
