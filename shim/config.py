@@ -53,6 +53,7 @@ class Settings(BaseModel):
     vmid_last: Annotated[int, Field(le=999_999_999, description="Highest vmid of a pod")] = 999_999_999
     lease_s: Annotated[float, Field(gt=1, description="How long a worker may hold a job without a sign of life")] = 30.0
     announce_after_s: Annotated[float, Field(gt=0, description="A queued job is announced again after this long")] = 10.0
+    health_sweep_s: Annotated[float, Field(ge=0, description="How often the pods of each node are checked; 0: never")] = 300.0
     tick_s: Annotated[float, Field(gt=0, description="How often the scheduler looks")] = 1.0
     stop_grace_s: Annotated[float, Field(ge=0, description="How long a stopping worker may finish its run")] = 20.0
 

@@ -3,7 +3,7 @@
 import ipaddress
 from typing import Any
 
-from shim.cloudpods import change
+from shim.cloudpods import change, host_key
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import CreatePod
 from shim.config import Settings
@@ -74,7 +74,7 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
     ip = str(ipaddress.IPv4Address(result["ip"]))
     status = "active" if pod.status == "provisioning" else pod.status
     CloudPod.yield_ip(ip, to=pod)
-    pod.change(status=status, ip=ip, power_state="running", error=None)
+    pod.change(status=status, ip=ip, power_state="running", host_key=host_key.of(result.get("cloudpod") or {}), error=None)
     change.record(
         "STATE_CHANGE",
         "CloudPod created",

@@ -3,14 +3,12 @@
 from typing import Any
 
 from shim import db
-from shim.cloudpods import change
+from shim.cloudpods import change, verdict
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import CheckHealth
 from shim.db import database
 from shim.errors import CloudPodsError
 from shim.jobs.models import CloudPodJob
-
-VERDICTS = ("ok", "warning", "critical")
 
 
 def check(reference: str) -> tuple[CloudPodJob, CloudPod]:
@@ -30,12 +28,12 @@ def variables(job: CloudPodJob) -> dict[str, Any]:
 def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
     """Keep what was seen; `result` is a sweep's, a map by node."""
     pod = change.pod_of(job)
-    row = _row(pod, result)
+    row = verdict.judged(_row(pod, result), pod.wanted_power)
     pod.change(
         last_health_status=row["verdict"],
         last_health_checked=db.now(),
         last_health=row,
-        power_state=row.get("status") if row.get("status") in ("running", "stopped") else "unknown",
+        power_state=verdict.power_state(row),
     )
     change.record(
         "HEALTH",
@@ -43,7 +41,7 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
         job,
         action="HEALTH_CHECKED",
         verdict=row["verdict"],
-        reasons=row.get("reasons", []),
+        reasons=row["reasons"],
     )
 
 
@@ -77,6 +75,6 @@ def as_json(pod: CloudPod) -> dict[str, Any]:
 def _row(pod: CloudPod, result: dict[str, Any]) -> dict[str, Any]:
     rows: list[dict[str, Any]] = result.get(pod.node.name, {}).get("health", [])
     row = next((r for r in rows if r.get("vmid") == pod.vmid), None)
-    if row is None or row.get("verdict") not in VERDICTS:
+    if row is None:
         raise CloudPodsError(f"the health playbook's result says nothing usable about vmid {pod.vmid}", code="bad_result")
     return row

@@ -28,6 +28,9 @@ class CloudPod(Model):
     region = peewee.TextField(default="migra-us-east-1")
     status = peewee.TextField(default="provisioning")
     power_state = peewee.TextField(default="unknown")
+    # What the last order asked for; `power_state` is what was seen.
+    wanted_power = peewee.TextField(default="running")
+    host_key = peewee.TextField(null=True)
     error = peewee.TextField(null=True)
     plan_snapshot = BinaryJSONField(null=True, index=False)
     cores = peewee.IntegerField()
@@ -123,6 +126,8 @@ class CloudPod(Model):
             "node": self.node.name,
             "status": self.status,
             "powerState": self.power_state,
+            "wantedPower": self.wanted_power,
+            "hostKey": self.host_key,
             "error": self.error,
             "planSnapshot": self.plan_snapshot,
             "cores": self.cores,

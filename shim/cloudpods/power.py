@@ -56,7 +56,8 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
     """Note the state reached."""
     pod = change.pod_of(job)
     before = pod.power_state
-    pod.change(power_state=VERBS[job.payload["action"]].power_state)
+    reached = VERBS[job.payload["action"]].power_state
+    pod.change(power_state=reached, wanted_power=reached)
     change.record(
         "STATE_CHANGE",
         f"CloudPod {pod.power_state}",
@@ -71,7 +72,9 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
 
 
 def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
-    """What state the pod is in is seen by its next health check."""
+    """What state the pod is in is seen by its next health check, which finds a pod ill that should run and does not."""
+    if VERBS[job.payload["action"]].power_state == "running":
+        change.pod_of(job).change(wanted_power="running")
     change.record(
         "ERROR",
         f"CloudPod {job.payload['action']} failed: {failure['msg']}",

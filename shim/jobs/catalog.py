@@ -109,10 +109,21 @@ ACTIONS: dict[str, Action] = {
             timeout_s=120,
             changes_pod=False,
         ),
+        Action(
+            type="HEALTH_SWEEP",
+            queue="cloudpods:health",
+            playbook="cloudpod_health.yml",
+            handler_module="shim.cloudpods.sweep",
+            priority=60,
+            timeout_s=120,
+            # The next one comes by the clock.
+            tries=2,
+            changes_pod=False,
+        ),
     )
 }
 
-QUEUES: tuple[str, ...] = tuple(action.queue for action in ACTIONS.values())
+QUEUES: tuple[str, ...] = tuple(dict.fromkeys(action.queue for action in ACTIONS.values()))
 
 
 def types_of(queues: tuple[str, ...]) -> list[str]:

@@ -19,6 +19,16 @@ from shim.jobs.models import CloudPodJob
 BACKOFF_MAX_S = 60.0
 LOOK_PAUSE_S = 2.0
 
+_FORGET = """
+WITH old AS (
+    SELECT id FROM (
+        SELECT id, row_number() OVER (PARTITION BY node_id, type ORDER BY created_at DESC, id DESC) AS place
+        FROM cloud_pod_jobs WHERE cloud_pod_id IS NULL AND type = ANY(%s) AND status NOT IN ('queued', 'running')
+    ) ended WHERE place > %s
+), events AS (DELETE FROM cloud_pod_events WHERE job_id IN (SELECT id FROM old))
+DELETE FROM cloud_pod_jobs WHERE id IN (SELECT id FROM old) RETURNING id
+"""
+
 
 class LostLease(CloudPodsError):
     """The job is no longer this attempt's; nothing may be written in its name."""
@@ -35,6 +45,19 @@ def begin(job: CloudPodJob) -> None:
 def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
     """End the job well. Call in one transaction with what the result means."""
     _end(job, "success", result=result)
+
+
+def keep(job: CloudPodJob, result: dict[str, Any]) -> None:
+    """Store this as the result of a job that has just succeeded, in the place of what its playbook gave."""
+    CloudPodJob.update(result=result).where(CloudPodJob.id == job.id, CloudPodJob.attempt == job.attempt).execute()
+
+
+def forget_old(types: list[str], newest: int) -> int:
+    """Drop the ended jobs of nodes as a whole, with their events, but for the newest of each type and node; return how many.
+
+    What happened to pods is none of these: events of pods stay for good.
+    """
+    return len(db.rows(_FORGET, (types, newest)))
 
 
 def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import redis
 
+from shim.cloudpods import sweep
 from shim.config import Settings
 from shim.jobs import state
 from shim.jobs.catalog import ACTIONS
@@ -15,6 +16,12 @@ log = logging.getLogger(__name__)
 
 # As many wake-ups wait for workers as could soon be taken; more would only be found empty later.
 MAX_WAITING = 20
+
+LOOK_S = 10.0
+FORGET_S = 3600.0
+# Jobs that only look at a node, and how many ended ones of each type and node are kept: four hours of sweeps.
+LOOKS = ["HEALTH_SWEEP"]
+KEEP_LOOKS = 48
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,13 @@ class Entry:
 
 def entries(settings: Settings, wakeups: Wakeups) -> tuple[Entry, ...]:
     """Return the timetable."""
+    sweeps = (
+        # A look at the table by far more often than a sweep is due, so that a restart delays none.
+        Entry("sweep nodes", min(settings.health_sweep_s, LOOK_S), lambda: sweep_nodes(wakeups, settings.health_sweep_s)),
+    )
     return (
+        *(sweeps if settings.health_sweep_s else ()),
+        Entry("forget old looks at nodes", FORGET_S, forget_old_looks),
         Entry("collect lost jobs", settings.tick_s, collect_lost),
         Entry("announce queued jobs", settings.tick_s, lambda: announce(wakeups, settings.announce_after_s)),
     )
@@ -38,6 +51,16 @@ def collect_lost() -> None:
     """Queue again the jobs whose lease ran out; their next run begins with a look at the node."""
     for job_id, type in state.collect_lost():
         log.warning("job %s (%s) was lost by its worker; it is looked into", job_id, type)
+
+
+def sweep_nodes(wakeups: Wakeups, interval_s: float) -> None:
+    """Queue a health check of all pods of each node where it is due."""
+    wakeups.announce([(job.id, job.type) for job in sweep.order_due(interval_s)])
+
+
+def forget_old_looks() -> None:
+    """Drop the rows of old looks at nodes: what they saw of pods is with the pods."""
+    state.forget_old(LOOKS, KEEP_LOOKS)
 
 
 def announce(wakeups: Wakeups, after_s: float) -> None:

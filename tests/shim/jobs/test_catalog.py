@@ -17,11 +17,12 @@ def test_the_queues_are_the_master_specs_and_the_designs():
 
 
 def test_the_types_are_the_master_specs_and_the_designs():
-    assert set(ACTIONS) == {"CREATE", "DESTROY", "BACKUP", "HEALTH_CHECK", "SCALE", "POWER", "SNAPSHOT"}
+    assert set(ACTIONS) == {"CREATE", "DESTROY", "BACKUP", "HEALTH_CHECK", "SCALE", "POWER", "SNAPSHOT", "HEALTH_SWEEP"}
 
 
-def test_no_two_actions_share_a_queue():
-    assert len(QUEUES) == len(set(QUEUES)) == len(ACTIONS)
+def test_only_the_two_health_checks_share_a_queue():
+    assert len(QUEUES) == len(set(QUEUES)) == len(ACTIONS) - 1
+    assert ACTIONS["HEALTH_CHECK"].queue == ACTIONS["HEALTH_SWEEP"].queue
 
 
 @ONE
@@ -48,11 +49,11 @@ def test_limits_are_sane(action):
     assert action.timeout_s > 0
 
 
-def test_only_a_health_check_leaves_the_pod_alone():
-    assert [action.type for action in ACTIONS.values() if not action.changes_pod] == ["HEALTH_CHECK"]
+def test_only_what_looks_leaves_the_pod_alone():
+    assert [action.type for action in ACTIONS.values() if not action.changes_pod] == ["HEALTH_CHECK", "HEALTH_SWEEP"]
 
 
 def test_a_workers_queues_name_its_types():
-    assert types_of(("cloudpods:create", "cloudpods:health")) == ["CREATE", "HEALTH_CHECK"]
+    assert types_of(("cloudpods:create", "cloudpods:health")) == ["CREATE", "HEALTH_CHECK", "HEALTH_SWEEP"]
     assert types_of(QUEUES) == list(ACTIONS)
     assert types_of(()) == []

@@ -105,7 +105,10 @@ def scheduler(tenants, tmp_path):
         process.wait()
 
 
-LOCKS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND mode = 'ExclusiveLock'"
+LOCKS = (
+    "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND mode = 'ExclusiveLock'"
+    " AND (classid::bigint << 32 | objid::bigint) = hashtextextended('cloudpods:scheduler', 0)"
+)
 CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cloudpods'"
 
 

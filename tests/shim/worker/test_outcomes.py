@@ -152,7 +152,7 @@ def test_a_scaled_pod_and_its_share_have_the_new_size(run, after, sql):
     ("seen", "power"), [("running", "running"), ("stopped", "stopped"), ("odd", "unknown"), (None, "unknown")]
 )
 def test_a_health_check_keeps_verdict_details_and_power(run, after, verdict, seen, power):
-    job = run("HEALTH_CHECK")
+    job = run("HEALTH_CHECK", wanted_power="stopped" if seen == "stopped" else "running")
     mine = {**HEALTHY, "verdict": verdict, "status": seen}
     outcome.write(job, Outcome({"lab1": {"health": [{"vmid": 9102, "verdict": "critical"}, mine]}}, None))
     row, pod, _, events = after(job)
