@@ -22,12 +22,14 @@ def test_the_automation_user_comes_in_and_reads(lab: RealNode) -> None:
         "sudo -n {dir}/bin/pct list",
         "sudo -n bash -c id",
         "sudo -n -i",
-        pytest.param(
-            "sudo -n {dir}/sbin/../sbin/cloudpod-info.sh --all",
-            marks=pytest.mark.xfail(strict=True, reason="cloudpod_node's sudoers names the scripts by literal paths"),
-        ),
+        "sudo -n {dir}/sbin/../sbin/cloudpod-info.sh --all",
+        "sudo -n {dir}/sbin//cloudpod-info.sh --all",
+        "sudo -n {dir}/sbin/cloudpod-infoXsh --all",
         "sudo -n {dir}/sbin/cloudpod-info.sh --all --more",
         "sudo -n {dir}/sbin/cloudpod-destroy.sh 9101 --storage x",
+        "sudo -n {dir}/sbin/cloudpod-destroy.sh 9101 --tenant 'x --storage y'",
+        "sudo -n {dir}/sbin/cloudpod-destroy.sh 9101 --tenant --pod",
+        "sudo -n {dir}/sbin/cloudpod-create.sh --vmid 9101 --hookscript local:snippets/x",
         "sudo -n BASH_ENV=/tmp/x {dir}/sbin/cloudpod-info.sh --all",
     ],
 )

@@ -11,7 +11,9 @@ TYPE_CHECKING = False  # what type checkers know as typing.TYPE_CHECKING
 if TYPE_CHECKING:
     import tarfile
 
+# What an archive has of Proxmox's own, before the root tree.
 CONF_MEMBER = "./etc/vzdump/pct.conf"
+FIREWALL_MEMBER = "./etc/vzdump/pct.fw"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _ZSTD_BLOCK = 128 * 1024
 SUFFIX = {"0": ".tar", "gzip": ".tar.gz", "zstd": ".tar.zst"}
@@ -25,16 +27,16 @@ def human(size: int) -> str:
     return f"{size // 1024}KiB"
 
 
-def write(path: str, conf_text: str, root: str, compress: str) -> int:
-    """Write an archive of a container's configuration and root tree; return the size before compression."""
+def write(path: str, settings: dict[str, str], root: str, compress: str) -> int:
+    """Write an archive of a container's settings and root tree; return the size before compression."""
     import tarfile
 
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        member = tarfile.TarInfo(CONF_MEMBER)
-        member.size = len(conf_text.encode())
-        tar.addfile(member, io.BytesIO(conf_text.encode()))
-        tar.addfile(tarfile.TarInfo("./etc/vzdump/pct.fw"))
+        for name, text in settings.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text.encode())
+            tar.addfile(member, io.BytesIO(text.encode()))
         tar.add(root, arcname=".", filter=lambda entry: None if entry.name.split("/")[1:2] == [".zfs"] else entry)
     raw = buffer.getvalue()
     with open(path, "wb") as handle:
@@ -42,11 +44,11 @@ def write(path: str, conf_text: str, root: str, compress: str) -> int:
     return len(raw)
 
 
-def read_conf(path: str) -> str:
-    """Return the text of the configuration in an archive."""
+def read_member(path: str, name: str) -> str:
+    """Return the text of one of an archive's settings."""
     with _opened(path) as tar:
         try:
-            member = tar.extractfile(CONF_MEMBER)
+            member = tar.extractfile(name)
         except KeyError:
             member = None
         if member is None:

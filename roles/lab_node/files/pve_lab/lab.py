@@ -54,6 +54,10 @@ class Lab:
         """Return the path of a container's file on this node."""
         return os.path.join(self.conf_dir, f"{vmid}.conf")
 
+    def firewall_path(self, vmid: int) -> str:
+        """Return the path of a container's firewall file."""
+        return self.path("etc/pve/firewall", f"{vmid}.fw")
+
     def vmids(self) -> list[int]:
         """Return the vmids of this node's containers in numeric order."""
         names = (name[:-5] for name in os.listdir(self.conf_dir) if name.endswith(".conf"))

@@ -231,22 +231,22 @@ class Lxc(Simulated):
 
     # -- archives --------------------------------------------------------------------------------------------------
 
-    def write_archive(self, path: str, conf_text: str, volume: str, compress: str, live: bool) -> int:
+    def write_archive(self, path: str, settings: dict[str, str], volume: str, compress: str, live: bool) -> int:
         """Write an archive of a container, of a running one from a snapshot; return its size before compression."""
         work = f"{path.removesuffix('.tar.dat')}.tmp"
-        write_text(_made(f"{work}/etc/vzdump/pct.conf"), conf_text)
-        write_text(f"{work}/etc/vzdump/pct.fw", "")
+        for name, text in settings.items():
+            write_text(_made(os.path.join(work, name)), text)
         source = f"{volume}/.zfs/snapshot/vzdump" if live else volume
         try:
             if live:
                 remove_tree(source)
                 self.copy(volume, source)
-            return self._tar(path, source, work, compress)
+            return self._tar(path, source, work, compress, *settings)
         finally:
             if live:
                 remove_tree(source)
 
-    def _tar(self, path: str, source: str, work: str, compress: str) -> int:
+    def _tar(self, path: str, source: str, work: str, compress: str, *settings: str) -> int:
         """Write the tar of a volume that does not change meanwhile."""
         tree, before = f"{source}/root", []
         if os.path.islink(f"{source}/lower"):
@@ -255,7 +255,7 @@ class Lxc(Simulated):
             layers = f"{source}/root:{os.path.realpath(f'{source}/lower')}"
             before = ["unshare", "-m", "sh", "-c", MERGED, "sh", layers, tree]
         packer = ["-I", COMPRESSORS[compress]] if compress in COMPRESSORS else []
-        parts = ["-C", work, "./etc/vzdump/pct.conf", "./etc/vzdump/pct.fw", "-C", tree]
+        parts = ["-C", work, *settings, "-C", tree]
         skipped = [f"--exclude={each}" for each in NOT_ARCHIVED]
         # A file that changes or vanishes meanwhile (rc 1) is no failure.
         done = _run(*before, *TAR, "--totals", "--sparse", *packer, "-cpf", path, *parts, *skipped, ".", check=False)
@@ -264,9 +264,9 @@ class Lxc(Simulated):
             raise PveError(f"command 'tar cpf {path}' failed: exit code {done.returncode}")
         return _total(done.stderr) or os.stat(path).st_size
 
-    def read_conf(self, path: str) -> str:
-        """Return the text of the configuration in an archive."""
-        done = _run("tar", "-xOf", path, "--occurrence=1", "./etc/vzdump/pct.conf", check=False)
+    def read_member(self, path: str, name: str) -> str:
+        """Return the text of one of an archive's settings."""
+        done = _run("tar", "-xOf", path, "--occurrence=1", name, check=False)
         if done.returncode:
             raise PveError(f"archive '{path}' cannot be read: {_reason(done.stderr)}")
         return done.stdout

@@ -13,7 +13,7 @@ from . import archive, pct_power, pools, storage, volumes
 from .cli import Call, uninterrupted
 from .conf import Conf, Section
 from .errors import LeftBehind, ParameterError, PveError
-from .files import read_text
+from .files import read_text, write_text
 from .formats import split_properties
 from .normalise import normalised, with_new_addresses
 from .options import CREATE
@@ -150,7 +150,9 @@ def _build(call: Call, given: Section, keys: str, old: Conf | None) -> Conf:
         print("merging backed-up and given configuration..")
     conf = Conf(_with_defaults(call, section))
     call.lab.save(call.vmid, conf.under("create"))
-    if not call.flag("restore"):
+    if call.flag("restore"):
+        _restore_firewall(call, source[1])
+    else:
         _set_up_guest(call, root, conf.main, keys)
     if old:
         volumes.free_all(call.lab, old)
@@ -176,7 +178,7 @@ def _recovered(call: Call, given: Section) -> tuple[Section, tuple[str, str]]:
     if not os.path.isfile(path):
         raise PveError(f"volume '{volid}' does not exist")
     print(f"recovering backed-up configuration from '{volid}'")
-    section = Conf.parse(call.lab.backend.read_conf(path), call.vmid).main
+    section = Conf.parse(call.lab.backend.read_member(path, archive.CONF_MEMBER), call.vmid).main
     if call.flag("unique"):
         section = with_new_addresses(section)
     target = call.parameters.get("storage", "local")
@@ -187,6 +189,13 @@ def _recovered(call: Call, given: Section) -> tuple[Section, tuple[str, str]]:
     section.pop("lock", None)
     section.pop("parent", None)
     return section, (volid, path)
+
+
+def _restore_firewall(call: Call, path: str) -> None:
+    """Lay the archive's firewall file; that of a container that had none is empty, as on a real node."""
+    target = call.lab.firewall_path(call.vmid)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    write_text(target, call.lab.backend.read_member(path, archive.FIREWALL_MEMBER))
 
 
 def _unpack(call: Call, path: str, root: str, shared: bool) -> None:

@@ -32,6 +32,8 @@ def destroy(call: Call) -> None:
         lab.save(vmid, Conf(Section(lock="destroyed")))
         call.switches.middle()
         pools.leave(lab, vmid)
+        if os.path.exists(firewall := lab.firewall_path(vmid)):
+            os.unlink(firewall)
         if call.flag("purge"):
             print(f"purging CT {vmid} from related configurations..")
         os.unlink(lab.conf_path(vmid))

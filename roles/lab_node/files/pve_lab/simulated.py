@@ -11,7 +11,7 @@ A backend is what differs between the lab nodes; everything else of the commands
 | `has_bridge` | whether the node has this bridge |
 | `unpack`, `put_file`, `host_keys` | fill a new container's volume |
 | `copy`, `replace` | snapshots, rollback and clones |
-| `write_archive`, `read_conf`, `extract` | archives |
+| `write_archive`, `read_member`, `extract` | archives |
 """
 
 # ruff: noqa: ARG002  (the methods have the shape that a backend with real containers needs)
@@ -131,13 +131,13 @@ class Simulated:
 
     # -- archives --------------------------------------------------------------------------------------------------
 
-    def write_archive(self, path: str, conf_text: str, volume: str, compress: str, live: bool) -> int:
-        """Write an archive of a container; return its size before compression."""
-        return archive.write(path, conf_text, volume, compress)
+    def write_archive(self, path: str, settings: dict[str, str], volume: str, compress: str, live: bool) -> int:
+        """Write an archive of a container, its settings (by the names in `archive`) first; return its size before compression."""
+        return archive.write(path, settings, volume, compress)
 
-    def read_conf(self, path: str) -> str:
-        """Return the text of the configuration in an archive."""
-        return archive.read_conf(path)
+    def read_member(self, path: str, name: str) -> str:
+        """Return the text of one of an archive's settings."""
+        return archive.read_member(path, name)
 
     def extract(self, path: str, volume: str) -> int:
         """Unpack an archive into a volume; return the size of the tar."""

@@ -16,7 +16,7 @@ from .backups import Target, discard, prune
 from .cli import Call, Command
 from .conf import Conf
 from .errors import Interrupted, LeftBehind, ParameterError, PveError
-from .files import remove_tree
+from .files import read_text, remove_tree
 from .formats import one_of
 from .lab import check_lock
 from .options import BOOLEAN, LIST, STORAGE, STRING, Option
@@ -217,7 +217,10 @@ def _dump(call: Call, target: Target, log: Log, vmid: int, conf: Conf, path: str
         log(f"creating vzdump archive '{path}'")
         size = lab.backend.write_archive(
             f"{base}.tar.dat",
-            "".join(f"{line}\n" for line in conf.main.lines()),
+            {
+                archive.CONF_MEMBER: "".join(f"{line}\n" for line in conf.main.lines()),
+                archive.FIREWALL_MEMBER: read_text(lab.firewall_path(vmid)),
+            },
             volumes.root_path(lab, conf.main),
             compress,
             live=running and mode != "stop",

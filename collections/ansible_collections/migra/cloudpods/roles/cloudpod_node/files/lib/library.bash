@@ -8,6 +8,7 @@
 # | node.bash      | what Proxmox's files say, and starting Proxmox's commands |
 # | locks.bash     | the run lock and the reservation lock                     |
 # | ipam.bash      | the address file                                          |
+# | firewall.bash  | a pod's firewall file                                     |
 # | log.bash       | one JSON line per run                                     |
 # | run.bash       | a run's life: begin, signals, failure, end                |
 
@@ -25,6 +26,8 @@ source "$LIBRARY_DIR/node.bash"
 source "$LIBRARY_DIR/locks.bash"
 # shellcheck source=ipam.bash
 source "$LIBRARY_DIR/ipam.bash"
+# shellcheck source=firewall.bash
+source "$LIBRARY_DIR/firewall.bash"
 # shellcheck source=log.bash
 source "$LIBRARY_DIR/log.bash"
 # shellcheck source=run.bash

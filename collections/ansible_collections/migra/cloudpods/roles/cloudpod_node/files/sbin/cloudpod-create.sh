@@ -119,6 +119,7 @@ main() {
   require_room
   reserve_address "$HOST" "$TENANT" "$POD_GATEWAY" "${OPTION[ip]:-}"
   create_container
+  write_firewall
   start_container
   # From here on the pod is complete: a signal that comes now is too late to undo it.
   ignore_signals
