@@ -132,7 +132,7 @@ class Simulated:
     # -- archives --------------------------------------------------------------------------------------------------
 
     def write_archive(self, path: str, settings: dict[str, str], volume: str, compress: str, live: bool) -> int:
-        """Write an archive of a container, its settings (by the names in `archive`) first; return its size before compression."""
+        """Write an archive of a container, its settings (by member name) first; return its size before compression."""
         return archive.write(path, settings, volume, compress)
 
     def read_member(self, path: str, name: str) -> str:
