@@ -6,6 +6,7 @@ import falcon
 
 from shim import db
 from shim.cloudpods import backup_resources as backups
+from shim.cloudpods import list_resources as pod_lists
 from shim.cloudpods import resources as cloudpods
 from shim.config import Settings
 from shim.jobs import resources as jobs
@@ -43,7 +44,7 @@ def routes(settings: Settings, wakeups: Wakeups) -> dict[str, object]:
         "/cloudpods/{reference}/snapshots": cloudpods.Snapshots(wakeups),
         "/cloudpods/{reference}/snapshots/{name}": cloudpods.OneSnapshot(wakeups),
         "/cloudpods/{reference}/snapshots/{name}/rollback": cloudpods.Rollback(wakeups),
-        "/tenants/{tenant_id}/cloudpods": cloudpods.TenantPods(),
+        "/tenants/{tenant_id}/cloudpods": pod_lists.TenantPods(),
         "/jobs/{job_id}": jobs.Job(),
         "/jobs/{job_id}/events": jobs.JobEvents(),
         **{f"/cloudpods/{{reference}}/{verb}": cloudpods.Change(verb, wakeups) for verb in cloudpods.CHANGES},

@@ -1,4 +1,4 @@
-"""A tenant's pods, filtered, and the pages of whatever is listed newest first."""
+"""Pods of one tenant or of all, filtered, and the pages of whatever is listed newest first."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,28 +8,36 @@ import peewee
 
 from shim.cloudpods.models import CloudPod
 from shim.errors import NotFound
-from shim.nodes.models import CloudPodNode
+from shim.nodes.models import Allocation, CloudPodNode
 from shim.tenants.models import Tenant
 from shim.web import paging
 
+_BLUEPRINTS: Any = peewee.Table("blueprints", ("id", "slug"))
 STATUSES = ("provisioning", "active", "failed", "deleting", "deleted")
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Which of a tenant's pods; None means any (of `status`: any but deleted)."""
+    """Which pods; None means any (of `status`: any but deleted)."""
 
+    tenant_id: str | None
     status: str | None
     region: str | None
     node: str | None
     hostname: str | None
 
 
-def list_pods(tenant_id: str, filters: Filters, page: paging.Page) -> tuple[list[CloudPod], str | None]:
-    """Return a page of the tenant's pods, newest first, and the cursor of the next. Raises NotFound for no such tenant."""
-    if "\x00" in tenant_id or not Tenant.select().where(Tenant.id == tenant_id).exists():
+def list_pods(filters: Filters, page: paging.Page) -> tuple[list[Any], str | None]:
+    """Return a page of pods, newest first, and the cursor of the next. Raises NotFound for no such tenant.
+
+    Each has, beside its own, what other tables say of it: `role` in its stack, and `blueprint`, that one's slug.
+    """
+    tenant_id = filters.tenant_id
+    if tenant_id is not None and ("\x00" in tenant_id or not Tenant.select().where(Tenant.id == tenant_id).exists()):
         raise NotFound(f"there is no tenant {tenant_id!r}", code="tenant_not_found")
-    query = CloudPod.select(CloudPod, CloudPodNode).join(CloudPodNode).where(CloudPod.tenant == tenant_id)
+    role = Allocation.select(Allocation.role).where(Allocation.cloud_pod_id == CloudPod.id).alias("role")
+    slug = _BLUEPRINTS.select(_BLUEPRINTS.slug).where(_BLUEPRINTS.id == CloudPod.blueprint_id).alias("blueprint")
+    query = CloudPod.select(CloudPod, CloudPodNode, role, slug).join(CloudPodNode)
     for condition in _conditions(filters):
         query = query.where(condition)
     return newest_first(query, CloudPod, page)
@@ -47,6 +55,8 @@ def newest_first(query: Any, model: Any, page: paging.Page) -> tuple[list[Any], 
 
 def _conditions(filters: Filters) -> list[peewee.Expression]:
     conditions = [CloudPod.status == filters.status if filters.status else CloudPod.status != "deleted"]
+    if filters.tenant_id is not None:
+        conditions.append(CloudPod.tenant == filters.tenant_id)
     if filters.region is not None:
         conditions.append(CloudPod.region == filters.region)
     if filters.node is not None:

@@ -5,7 +5,7 @@ from typing import Any
 import falcon
 
 from shim.cloudpods import backup, create, destroy, health, power, scale, snapshot
-from shim.cloudpods.listing import STATUSES, Filters, list_pods
+from shim.cloudpods.list_resources import AllPods
 from shim.cloudpods.models import CloudPod, CloudPodSnapshot
 from shim.cloudpods.schemas import BackupPod, ChangePod, CreatePod, DestroyPod, PowerPod, ScalePod, SnapshotPod
 from shim.config import Settings
@@ -25,8 +25,8 @@ ACTIONS: dict[str, tuple[type[ChangePod], Any]] = {
 }
 
 
-class CloudPods:
-    """`POST /internal/cloudpods`."""
+class CloudPods(AllPods):
+    """`/internal/cloudpods`."""
 
     def __init__(self, settings: Settings, wakeups: Wakeups) -> None:
         self._settings = settings
@@ -141,23 +141,6 @@ class Health:
             self._wakeups.announce([(job.id, job.type)])
             answer["job"] = job.as_json()
         response.media = answer
-
-
-class TenantPods:
-    """`GET /internal/tenants/{id}/cloudpods`."""
-
-    def on_get(self, request: falcon.Request, response: falcon.Response, tenant_id: str) -> None:
-        """Answer with a page of the tenant's pods, newest first; deleted ones only when asked for by status."""
-        paging.known_only(request, "status", "region", "node", "hostname", "limit", "cursor")
-        pods, cursor = list_pods(tenant_id, _filters(request), paging.read(request, keys=2))
-        response.media = {"items": [pod.as_json() for pod in pods], "next": cursor}
-
-
-def _filters(request: falcon.Request) -> Filters:
-    status = request.get_param("status")
-    if status is not None and status not in STATUSES:
-        raise Invalid.field("status", "must be one of: " + ", ".join(STATUSES))
-    return Filters(status, request.get_param("region"), request.get_param("node"), request.get_param("hostname"))
 
 
 def accept(request: falcon.Request, response: falcon.Response, wakeups: Wakeups, job: CloudPodJob, pod: CloudPod) -> None:

@@ -9,7 +9,7 @@ from shim.tenants.models import ApiToken
 
 PUBLIC = {"/", "/healthz"}
 EXPECTED = {
-    "/cloudpods": ["POST"],
+    "/cloudpods": ["GET", "POST"],
     "/cloudpods/{reference}": ["GET"],
     "/cloudpods/{reference}/actions": ["POST"],
     "/cloudpods/{reference}/backup": ["POST"],
