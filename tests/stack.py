@@ -1,4 +1,4 @@
-"""A whole CloudPods as a person runs it: `cloudpods up` in a process of its own, over a simulated node laid by the playbook."""
+"""A whole CloudPods as a person runs it: `cloudpods up` in a process of its own, over a node laid by the playbook."""
 
 from __future__ import annotations
 
@@ -24,18 +24,20 @@ DEADLINE_S = 90.0
 class Stack:
     """A running stack below a folder. `url` and `token` reach its API, `lab` is its node's root."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, inventory: str = "inventories/lab", node: str = "lab1", lab: Path | None = None) -> None:
         self.state_dir = home / "state"
-        self.lab = home / "lab" / "lab1"
+        self.inventory, self.node = inventory, node
+        self.lab = lab or home / "lab" / node
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.environment = {**os.environ, "CLOUDPODS_LAB_DIR": str(home / "lab")}
+        settings = {"CLOUDPODS_LAB_DIR": str(home / "lab"), "CLOUDPODS_INVENTORY": str(REPOSITORY / inventory)}
+        self.environment = {**os.environ, **settings}
         self.session = requests.Session()
         self._up: subprocess.Popen[bytes] | None = None
 
     def lay_lab(self) -> None:
-        """Lay the node lab1 with the project's own playbook."""
-        self._run(_program("ansible-playbook"), "-i", "inventories/lab", "playbooks/lab.yml", "--limit", "lab1")
+        """Lay the node with the project's own playbook."""
+        self._run(_program("ansible-playbook"), "-i", self.inventory, "playbooks/lab.yml", "--limit", self.node)
 
     def start(self, *, workers: int = 2) -> None:
         """Run `cloudpods up` and wait until its API is well."""
@@ -53,10 +55,11 @@ class Stack:
         self._up = None
         return [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
-    def seed(self) -> None:
-        """Make two tenants on lab1, and a token."""
+    def seed(self, *options: str) -> None:
+        """Make two tenants on the node, and a token."""
         for tenant in (TENANT, OTHER_TENANT):
-            self._run(*self._cloudpods(), "seed", "--tenant", tenant, "--owner", f"{tenant.lower()}@example.com")
+            owner = f"{tenant.lower()}@example.com"
+            self._run(*self._cloudpods(), "seed", "--tenant", tenant, "--owner", owner, "--node", self.node, *options)
         token = self._run(*self._cloudpods(), "token", "create", "test").strip()
         self.session.headers["Authorization"] = f"Bearer {token}"
 

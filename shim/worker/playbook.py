@@ -117,7 +117,7 @@ def execute(run: Run, *, on_task: Callable[[str], None], should_stop: Callable[[
 
 def forget_own_settings() -> None:
     """Take this process's settings, which hold the database's password, out of the environment its runs inherit."""
-    for name in [name for name in os.environ if name.startswith(PREFIX) and name != f"{PREFIX}LAB_DIR"]:
+    for name in [name for name in os.environ if name.startswith(PREFIX) and not name.startswith(f"{PREFIX}LAB_")]:
         del os.environ[name]
 
 
