@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -52,6 +53,25 @@ def _cpuset(vmid: int, cores: int, cpus: list[int]) -> str:
     """Return the processors of a container: as many as it has cores, other ones for its neighbour."""
     count = min(cores, len(cpus)) or len(cpus)
     return ",".join(str(each) for each in sorted(cpus[(vmid + number) % len(cpus)] for number in range(count)))
+
+
+def roots() -> list[str]:
+    """Return where hierarchies are mounted: the one of v2, or those of v1 with the v2 tree beside them."""
+    return [ROOT, *(entry.path for entry in os.scandir(ROOT) if entry.is_dir(follow_symlinks=False))]
+
+
+def remove(vmid: int) -> None:
+    """Remove the groups of a stopped container: lxc leaves them when a start fails, and the next one then fails too."""
+    for root in roots():
+        for parent in ("lxc", "lxc.monitor", "lxc.pivot"):
+            remove_empty(f"{root}/{parent}/{vmid}")
+
+
+def remove_empty(folder: str) -> None:
+    """Remove a group and those below it that hold nobody."""
+    for path, _folders, _names in os.walk(folder, topdown=False):
+        with contextlib.suppress(OSError):  # a process is in it
+            os.rmdir(path)
 
 
 def folder(controller: str, vmid: int) -> str:

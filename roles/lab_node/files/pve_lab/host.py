@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 
+from . import cgroups
 from .errors import PveError
 from .files import read_text, write_text
 from .lab import Lab
@@ -233,24 +234,13 @@ class Host:
             backend.forget(vmid)
             self.changes.append(f"container {vmid}")
         for folder in _cgroup_parents():
-            _remove_empty(folder)
+            cgroups.remove_empty(folder)
 
 
 def _cgroup_parents() -> list[str]:
     """Return the groups that lxc has made for its containers, in every hierarchy."""
-    roots = ["/sys/fs/cgroup", *(entry.path for entry in os.scandir("/sys/fs/cgroup") if entry.is_dir(follow_symlinks=False))]
-    return [
-        f"{root}/{name}" for root in roots for name in ("lxc", "lxc.monitor", "lxc.pivot") if os.path.isdir(f"{root}/{name}")
-    ]
-
-
-def _remove_empty(folder: str) -> None:
-    """Remove a cgroup and those below it that hold nobody."""
-    for path, _folders, _names in os.walk(folder, topdown=False):
-        try:
-            os.rmdir(path)
-        except OSError:  # somebody else's container is in it
-            return
+    found = (f"{root}/{name}" for root in cgroups.roots() for name in ("lxc", "lxc.monitor", "lxc.pivot"))
+    return [path for path in found if os.path.isdir(path)]
 
 
 def _descendants(pid: int) -> list[int]:

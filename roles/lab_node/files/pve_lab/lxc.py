@@ -62,6 +62,7 @@ class Lxc(Simulated):
         log = self.lab.path("log", f"lxc-{vmid}.log")
         done = _run("lxc-start", "-n", str(vmid), "-d", "-l", "WARN", "-o", log, check=False)
         if done.returncode:
+            cgroups.remove(vmid)
             sys.stderr.write(done.stderr.replace("lxc-start: ", ""))
             raise PveError(f"startup for container '{vmid}' failed")
 
@@ -112,7 +113,8 @@ class Lxc(Simulated):
         _run("lxc-freeze" if frozen else "lxc-unfreeze", "-n", str(vmid))
 
     def forget(self, vmid: int) -> None:
-        """Remove lxc's directory and log of a destroyed container."""
+        """Remove lxc's directory, groups and log of a destroyed container."""
+        cgroups.remove(vmid)
         home = f"{LXC_PATH}/{vmid}"
         if read_text(f"{home}/{MARK}") == self.lab.root:
             remove_tree(home)
