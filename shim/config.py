@@ -87,6 +87,11 @@ def given(environ: Mapping[str, str] = os.environ) -> dict[str, object]:
     return {**_fallbacks(environ), **_own(environ)}
 
 
+def names(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the environment's variables that are ours to read; those of the lab (`CLOUDPODS_LAB_…`) are its inventories'."""
+    return [name for name in environ if name.startswith(PREFIX) and not name.startswith(f"{PREFIX}LAB_")]
+
+
 def _remembered(state_dir: Path) -> dict[str, object]:
     try:
         found = dict(json.loads((state_dir / REMEMBERED).read_text()))
@@ -100,16 +105,13 @@ def _remembered(state_dir: Path) -> dict[str, object]:
 
 def _own(environ: Mapping[str, str]) -> dict[str, object]:
     values: dict[str, object] = {}
-    for key, value in environ.items():
-        if not key.startswith(PREFIX):
-            continue
+    for key in names(environ):
+        value = environ[key]
         name = key.removeprefix(PREFIX).lower()
         plain = name.removesuffix("_file")
         if plain in values:
             raise SettingsError(f"{PREFIX}{plain.upper()} is given both directly and as a file; keep one")
         values[plain] = _read(key, value) if name.endswith("_file") else value
-    # The lab's own variable: read by inventories/lab, not by the shim.
-    values.pop("lab_dir", None)
     return values
 
 

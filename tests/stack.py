@@ -31,7 +31,7 @@ class Stack:
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         settings = {"CLOUDPODS_LAB_DIR": str(home / "lab"), "CLOUDPODS_INVENTORY": str(REPOSITORY / inventory)}
-        self.environment = {**os.environ, **settings}
+        self.environment = {name: value for name, value in os.environ.items() if name != "CLOUDPODS_TEST_LAB"} | settings
         self.session = requests.Session()
         self._up: subprocess.Popen[bytes] | None = None
 
@@ -43,7 +43,8 @@ class Stack:
         """Run `cloudpods up` and wait until its API is well."""
         command = [*self._cloudpods(), "up", "--port", str(self.port), "--workers", str(workers)]
         self._up = subprocess.Popen(command, env=self.environment, cwd=REPOSITORY, start_new_session=True)
-        wait_until(self.healthy, "the stack is up")
+        wait_until(lambda: self._ended() or self.healthy(), "the stack is up")
+        assert not self._ended()
 
     def stop(self) -> list[psutil.Process]:
         """Send Ctrl-C to `up` and wait; return what is left running of all it started."""
@@ -54,6 +55,9 @@ class Stack:
         assert self._up.wait(60) == 0
         self._up = None
         return [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+    def _ended(self) -> bool:
+        return self._up is None or self._up.poll() is not None
 
     def seed(self, *options: str) -> None:
         """Make two tenants on the node, and a token."""

@@ -15,7 +15,7 @@ from typing import TextIO
 import click
 
 from shim import config, db, migrations
-from shim.config import PREFIX, Settings
+from shim.config import Settings
 from shim.embedded import account
 from shim.embedded.postgres import Postgres
 from shim.embedded.redis_server import RedisServer
@@ -117,7 +117,7 @@ def _migrate(settings: Settings) -> None:
 def _processes(supervisor: Supervisor, settings: Settings, workers: int) -> None:
     command = [sys.executable, "-m", "shim.cli", "--state-dir", str(settings.state_dir)]
     # The children read the remembered settings; an environment that says otherwise would be a second truth.
-    for name in [name for name in os.environ if name.startswith(PREFIX) and name != f"{PREFIX}LAB_DIR"]:
+    for name in config.names():
         del os.environ[name]
     supervisor.start(Service("scheduler", [*command, "scheduler"]))
     for number in range(workers):

@@ -17,7 +17,7 @@ from typing import Any
 
 import ansible_runner
 
-from shim.config import PREFIX
+from shim import config
 from shim.process import end_descendants
 from shim.worker import failure
 from shim.worker.failure import NOTHING, UNKNOWN
@@ -117,7 +117,7 @@ def execute(run: Run, *, on_task: Callable[[str], None], should_stop: Callable[[
 
 def forget_own_settings() -> None:
     """Take this process's settings, which hold the database's password, out of the environment its runs inherit."""
-    for name in [name for name in os.environ if name.startswith(PREFIX) and not name.startswith(f"{PREFIX}LAB_")]:
+    for name in config.names():
         del os.environ[name]
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong between a worker and a pod: what is said of it, whether trying again helps, and that nothing is left half-way.
+"""What goes wrong between a worker and a pod: what is said, whether trying again helps, and that nothing is left half-way.
 
 Each fault is made for real on the node; the outcome is the one a worker writes into its job.
 """
@@ -165,8 +165,8 @@ def test_a_container_that_never_boots(lab: RealNode, vmid: int, tmp_path: Path) 
 def test_a_container_that_ignores_its_shutdown(lab: RealNode, pod: int) -> None:
     lab.ok("pct", "exec", pod, "--", "systemctl", "mask", "--runtime", "halt.target", "poweroff.target")
     variables = {**guard(pod), "state": "stopped", "shutdown_timeout_s": 2}
-    says = r"container did not stop"
-    failed("cloudpod_power", variables, says=says, retryable=False, left=rf"container {pod} runs, and may still obey the shutdown")
+    left = rf"container {pod} runs, and may still obey the shutdown"
+    failed("cloudpod_power", variables, says="container did not stop", retryable=False, left=left)
     assert "running" in lab.ok("pct", "status", pod)
     done = worker_run.outcome("cloudpod_power", {**variables, "force": True})
     assert done["failure"] is None, done
