@@ -86,9 +86,7 @@ def test_a_pod_from_its_order_to_its_restore_and_end(lab: RealNode, stack: Stack
 def test_twenty_by_http_and_twenty_by_playbook_at_once(lab: RealNode, stack: Stack, tmp_path: Path) -> None:
     by_hand = range(99701, 99701 + AT_ONCE)
     inventory = tmp_path / "hosts.yml"
-    connection = {
-        key: value for key, value in lab.hostvars.items() if key.startswith(("ansible_", "cloudpod_script", "cloudpod_sudo"))
-    }
+    connection = {**lab.hostvars, "lab_node_dir": str(lab.dir)}
     hosts = {f"pod{vmid}": {**connection, "vmid": vmid} for vmid in by_hand}
     inventory.write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
     play = {"hosts": "all", "gather_facts": False, "tasks": [{"name": "Create", "migra.cloudpods.cloudpod_create": _order()}]}
