@@ -16,7 +16,7 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODULES = REPOSITORY / "collections/ansible_collections/migra/cloudpods/plugins/modules"
 POD = {"hostname": "client-portal", "tenant_id": "TENANT-123", "cores": 2, "memory_mb": 2048}
-CHANGING = ("create", "destroy", "scale", "power", "snapshot", "backup")
+CHANGING = ("create", "destroy", "scale", "power", "snapshot", "backup", "restore", "adopt")
 NEEDED = {
     "create": {"vmid": 9999, **POD},
     "destroy": {"vmid": 9999},
@@ -24,6 +24,8 @@ NEEDED = {
     "power": {"vmid": 9999, "state": "running"},
     "snapshot": {"vmid": 9999, "snapshot": "before", "state": "present"},
     "backup": {"vmid": 9999},
+    "restore": {"vmid": 9999, "tenant_id": "TENANT-123", "pod_id": "p1"},
+    "adopt": {"vmid": 9999, "tenant_id": "TENANT-123", "pod_id": "p1"},
 }
 
 
@@ -93,7 +95,9 @@ def test_a_pods_whole_life_with_each_step_done_twice_and_tried_before(run, node,
 
 def check_shape(verb: str, result: dict) -> None:
     """What the shim reads of a result."""
-    extra = {"create": {"ip"}, "scale": {"pending"}, "snapshot": {"snapshots"}, "backup": {"archive"}, "destroy": {"ip"}}
+    extra = {
+        "create": {"ip"}, "scale": {"pending"}, "snapshot": {"snapshots"}, "backup": {"archive", "removed"}, "destroy": {"ip"},
+    }  # fmt: skip
     assert set(result) == {"node", "vmid", "changed", "cloudpod", *extra.get(verb, ())}
     if verb == "create":
         assert re.fullmatch(r"10\.1\.10\.\d+", result["ip"])

@@ -29,7 +29,6 @@ CREATE_OPTIONS = {
 }
 CREATE_EXTRAS = {'--disk': 'disk_gb', '--ssh-keys': 'ssh_keys', '--template': 'template', '--gw': 'gateway', '--pod': 'pod_id', '--run': 'run_id'}
 GUARDS = {'--tenant': 'tenant_id', '--pod': 'pod_id', '--run': 'run_id'}
-BACKUP_EXTRAS = dict({'--storage': 'storage'}, **GUARDS)
 SCALE_OPTIONS = {'--cores': 'cores', '--mem': 'memory_mb'}
 SCALE_EXTRAS = dict({'--swap': 'swap_mb'}, **GUARDS)
 
@@ -57,11 +56,6 @@ def destroy_arguments(params: dict, ours: bool) -> list[str]:
     return [str(params['vmid'])] + (options(GUARDS, params) if ours else [])
 
 
-def backup_arguments(params: dict, ours: bool) -> list[str]:
-    """Return the arguments of cloudpod-backup.sh."""
-    return [str(params['vmid']), '--mode', params['mode']] + (options(BACKUP_EXTRAS, params) if ours else [])
-
-
 def scale_arguments(params: dict, ours: bool) -> list[str]:
     """Return the arguments of cloudpod-scale.sh."""
     return [str(params['vmid'])] + options(SCALE_OPTIONS, params) + (options(SCALE_EXTRAS, params) if ours else [])
@@ -78,8 +72,18 @@ def snapshot_arguments(params: dict) -> list[str]:
     return [str(params['vmid']), '--action', SNAPSHOT_ACTIONS[params['state']], '--name', params['name'], *options(GUARDS, params)]
 
 
+def adopt_arguments(params: dict) -> list[str]:
+    """Return the arguments of cloudpod-adopt.sh."""
+    return [str(params['vmid']), *options(GUARDS, params)]
+
+
+def info_arguments(params: dict) -> list[str]:
+    """Return the arguments of cloudpod-info.sh."""
+    return read_arguments(params) + (['--backups'] if params['backups'] else [])
+
+
 def read_arguments(params: dict) -> list[str]:
-    """Return the arguments of cloudpod-info.sh and cloudpod-health.sh: every vmid once, or --all."""
+    """Return which pods to read: every vmid once, or --all."""
     return ['--all'] if params['all'] else [str(vmid) for vmid in dict.fromkeys(params['vmids'])]
 
 
@@ -140,12 +144,22 @@ def refuse_other_owner(row: dict, params: dict, older: bool) -> None:
     Who the owner is stays untold: who asks with the wrong tenant need not learn the right one.
     ``older``: the pod may come from a site's own script, which writes no owner; then there is nothing to compare with.
     """
-    if 'owner' not in row or (older and row['owner'] is None):
+    if 'owner' not in row:
+        return
+    # Of a create that was killed early only the address file knows the owner, and our script compares with that.
+    if row['owner'] is None and (older or row.get('unfinished')):
         return
     wrong = list(differences(row, params, GUARD_COMPARED))
     if wrong:
         named = ' and '.join(f'{name} is not {params[name]}' for name in wrong)
         raise Refused('vmid {} belongs to another owner: {}'.format(row['vmid'], named), parameters=wrong)
+
+
+def refuse_adopted(row: dict, params: dict) -> None:
+    """Raise Refused when the container has an owner other than the one that is asked. The same tenant without a pod is none."""
+    owner = row.get('owner')
+    if owner:
+        refuse_other_owner(row, params if owner['pod'] else dict(params, pod_id=None), older=False)
 
 
 def refuse_locked(row: dict) -> None:
@@ -169,10 +183,20 @@ def refuse_missing(row: dict) -> None:
         raise Refused('vmid {} is an unfinished create: create it again or destroy it first'.format(row['vmid']))
 
 
+def owner_asked(params: dict) -> dict:
+    """Return the owner that is asked, as a row has it."""
+    return {'tenant': params['tenant_id'], 'pod': params['pod_id']}
+
+
+def job_of(params: dict) -> str | None:
+    """Return the job: the part of run_id before the dot, which keys what must not happen twice."""
+    return params['run_id'].partition('.')[0] if params['run_id'] else None
+
+
 def planned(params: dict, node: str | None = None) -> dict:
     """Return the row that a create is expected to make. The address is None when the node chooses it."""
-    asked = {name: params[name] for name in CREATE_COMPARED}
-    owner = {'tenant': params['tenant_id'], 'pod': params['pod_id']}
+    asked = {name: params.get(name) for name in CREATE_COMPARED}
+    owner = owner_asked(params)
     return dict(asked, vmid=params['vmid'], exists=True, in_pool=True, unfinished=False, node=node, owner=owner, status='running')
 
 
@@ -226,7 +250,7 @@ def has_snapshot_state(row: dict, params: dict) -> bool:
         raise Refused('snapshot {} of vmid {} is not complete: delete it'.format(params['name'], row['vmid']))
     if params['state'] == 'rolled_back':
         return False
-    if params['run_id'] is not None and found['job'] != params['run_id'].partition('.')[0]:
+    if params['run_id'] is not None and found['job'] != job_of(params):
         raise Refused('vmid {} already has a snapshot {}, which another job made'.format(row['vmid'], params['name']))
     return True
 
@@ -238,8 +262,8 @@ def snapshots_after(row: dict, params: dict) -> list[dict]:
         return others
     if params['state'] == 'rolled_back' or len(others) < len(row['snapshots']):
         return row['snapshots']
-    job = params['run_id'].partition('.')[0] if params['run_id'] else None
-    made = {'name': params['name'], 'created': None, 'parent': row.get('config', {}).get('parent'), 'job': job, 'complete': True}
+    parent = row.get('config', {}).get('parent')
+    made = {'name': params['name'], 'created': None, 'parent': parent, 'job': job_of(params), 'complete': True}
     return row['snapshots'] + [made]
 
 
@@ -253,17 +277,6 @@ def snapshot_diff(before: dict, after: dict, params: dict) -> dict:
     return shown
 
 
-def archive(summary: dict[str, str], params: dict) -> dict:
-    """Given a backup's summary, return its archive. A site's own script may leave any of it out: then it is None."""
-    return {
-        'volid': summary.get('Archive') or None,
-        'size_bytes': _whole(summary.get('Size')),
-        'mode': summary.get('Mode') or params['mode'],
-        'storage': summary.get('Storage') or params['storage'],
-        'duration_s': _number(summary.get('Duration')),
-    }
-
-
 def diff(before: dict | None, after: dict | None) -> dict:
     """Given two rows (None: absent), return what ``--diff`` shows."""
     return {'before': values(before) if before else {}, 'after': values(after) if after else {}}
@@ -271,14 +284,3 @@ def diff(before: dict | None, after: dict | None) -> dict:
 
 def _word(value: t.Any) -> str:
     return 'unknown' if value is None else str(value)
-
-
-def _whole(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() else None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None

@@ -23,6 +23,7 @@ PATTERNS: dict[str, tuple[str, str]] = {
     ),
     'tenant_id': (r'[A-Za-z0-9][A-Za-z0-9._:-]{0,63}', _OWNER_RULE),
     'pod_id': (r'[A-Za-z0-9][A-Za-z0-9._:-]{0,63}', _OWNER_RULE),
+    'from_pod_id': (r'[A-Za-z0-9][A-Za-z0-9._:-]{0,63}', _OWNER_RULE),
     'run_id': (
         r'[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.[0-9]{1,4})?',
         'must be <job> or <job>.<attempt>: 1 to 64 letters, digits, underscores or hyphens, then a dot and at most 4 digits',
@@ -36,6 +37,10 @@ PATTERNS: dict[str, tuple[str, str]] = {
         r'[A-Za-z][A-Za-z0-9_.-]{0,62}[A-Za-z0-9]',
         'must be 2 to 64 letters, digits, dots, underscores or hyphens, from a letter to a letter or digit',
     ),
+    'archive': (
+        r'[A-Za-z][A-Za-z0-9_.-]*:backup/vzdump-lxc-[1-9][0-9]{2,8}-[0-9_]{10}-[0-9_]{8}\.tar(\.(zst|gz|lzo))?',
+        'must be a volume such as vzdump-backups:backup/vzdump-lxc-9101-2026_11_21-00_05_47.tar.zst',
+    ),
     'template': (r'[A-Za-z][A-Za-z0-9_.-]*:vztmpl/[A-Za-z0-9][A-Za-z0-9_.+-]*', 'must be a volume such as local:vztmpl/<file name>'),
     'ssh_keys': (r'/(?!.*\.\.)[A-Za-z0-9_.,@%+=:/-]+\.pub', _PATH_RULE + ', and end in .pub'),
     'script_dir': (r'/(?!.*\.\.)[A-Za-z0-9_.,@%+=:/-]*', _PATH_RULE),
@@ -43,14 +48,23 @@ PATTERNS: dict[str, tuple[str, str]] = {
 RANGES: dict[str, tuple[int, int]] = {
     'vmid': (100, 999999999),
     'vmids': (100, 999999999),
+    'from_vmid': (100, 999999999),
+    'drill_vmid': (100, 999999999),
     'cores': (1, 128),
     'memory_mb': (16, 1048576),
     'swap_mb': (0, 1048576),
     'disk_gb': (1, 16384),
     'shutdown_timeout_s': (1, 3600),
+    'boot_timeout_s': (1, 3600),
     'timeout_s': (1, 86400),
 }
+KEEP = ('keep_last', 'keep_hourly', 'keep_daily', 'keep_weekly', 'keep_monthly', 'keep_yearly')
+KEEP_AT_MOST = 999
+# The copy of a restore drill is this much above its pod, unless a vmid is given.
+DRILL_OFFSET = 900000000
 ADDRESSES = ('ip', 'gateway')
+# What is of a new pod alone: one that is restored in place keeps its own.
+NEW_ALONE = ('from_vmid', 'hostname', 'ip', 'auto_ip', 'gateway', 'bridge', 'storage', 'cores', 'memory_mb', 'swap_mb', 'isolated')
 
 
 def _shared(timeout_s: int) -> dict:
@@ -111,7 +125,46 @@ def backup_spec() -> dict:
         _one_pod(14400),
         mode={'type': 'str', 'choices': ['snapshot', 'suspend', 'stop'], 'default': 'snapshot'},
         storage={'type': 'str'},
+        retention={'type': 'dict', 'options': {name: {'type': 'int'} for name in KEEP}},
     )
+
+
+def restore_spec() -> dict:
+    """Return the argument spec of cloudpod_restore."""
+    return dict(
+        _one_pod(14400, owner_required=True),
+        pod_id={'type': 'str', 'required': True},
+        archive={'type': 'str'},
+        from_vmid={'type': 'int'},
+        from_pod_id={'type': 'str'},
+        hostname={'type': 'str'},
+        ip={'type': 'str'},
+        auto_ip={'type': 'bool'},
+        gateway={'type': 'str'},
+        bridge={'type': 'str'},
+        storage={'type': 'str'},
+        cores={'type': 'int'},
+        memory_mb={'type': 'int'},
+        swap_mb={'type': 'int'},
+        isolated={'type': 'bool', 'default': False},
+        force={'type': 'bool', 'default': False},
+    )
+
+
+def drill_spec() -> dict:
+    """Return the argument spec of cloudpod_restore_drill."""
+    return dict(
+        _one_pod(14400, owner_required=True),
+        archive={'type': 'str'},
+        drill_vmid={'type': 'int'},
+        storage={'type': 'str'},
+        boot_timeout_s={'type': 'int', 'default': 120},
+    )
+
+
+def adopt_spec() -> dict:
+    """Return the argument spec of cloudpod_adopt."""
+    return dict(_one_pod(300, owner_required=True), pod_id={'type': 'str', 'required': True})
 
 
 def power_spec() -> dict:
@@ -142,6 +195,11 @@ def read_spec() -> dict:
     )
 
 
+def info_spec() -> dict:
+    """Return the argument spec of cloudpod_info."""
+    return dict(read_spec(), backups={'type': 'bool', 'default': False})
+
+
 def check(params: dict) -> None:
     """Given the parameters of any of the modules, raise BadParameter naming each that breaks its rule."""
     problems = {name: rule for name, rule in ((name, broken_rule(name, value)) for name, value in params.items()) if rule}
@@ -154,6 +212,8 @@ def broken_rule(name: str, value: t.Any) -> str | None:
     """Return the rule, in words, that ``value`` breaks as parameter ``name``, or None."""
     if value is None:
         return None
+    if name == 'retention':
+        return _broken_retention(value)
     if name in RANGES:
         return next((rule for rule in (_out_of_range(name, one) for one in (value if isinstance(value, list) else [value])) if rule), None)
     if name in PATTERNS and not re.fullmatch(PATTERNS[name][0], value):
@@ -179,6 +239,13 @@ def _out_of_range(name: str, value: t.Any) -> str | None:
     return None
 
 
+def _broken_retention(retention: dict) -> str | None:
+    counts = [count for count in retention.values() if count is not None]
+    if any(isinstance(count, bool) or not 0 <= count <= KEEP_AT_MOST for count in counts):
+        return f'must be whole numbers from 0 to {KEEP_AT_MOST}, not {_shown(retention)}'
+    return None if any(counts) else 'must keep something: at least one number above 0'
+
+
 def _broken_together(params: dict) -> t.Iterator[tuple[str, str]]:
     if params.get('ip') and params.get('auto_ip'):
         yield 'ip', 'cannot be combined with auto_ip: give one of the two'
@@ -188,6 +255,31 @@ def _broken_together(params: dict) -> t.Iterator[tuple[str, str]]:
         yield 'shutdown_timeout_s', 'must be less than timeout_s, so that the script can say how the shutdown went'
     if 'vmids' in params and bool(params['vmids']) == bool(params['all']):
         yield 'vmids', 'give either at least one vmid or all: true'
+    if 'from_pod_id' in params:
+        yield from _broken_restore(params)
+    if 'drill_vmid' in params:
+        yield from _broken_drill(params)
+
+
+def _broken_restore(params: dict) -> t.Iterator[tuple[str, str]]:
+    if params['from_pod_id'] is None:
+        for name in NEW_ALONE:
+            if params[name] is not None and params[name] is not False:
+                yield name, 'is for a restore as a new pod: give from_pod_id too'
+        return
+    if params['hostname'] is None:
+        yield 'hostname', 'must be given for a restore as a new pod'
+    if params['force']:
+        yield 'force', 'is for a restore in place: give no from_pod_id'
+    if params['from_vmid'] is None and params['archive'] is None:
+        yield 'from_vmid', 'must be given for a restore as a new pod, or the archive'
+
+
+def _broken_drill(params: dict) -> t.Iterator[tuple[str, str]]:
+    if params['drill_vmid'] is None and params['vmid'] + DRILL_OFFSET > RANGES['vmid'][1]:
+        yield 'drill_vmid', f'must be given for a vmid above {RANGES["vmid"][1] - DRILL_OFFSET}'
+    if params['drill_vmid'] == params['vmid']:
+        yield 'drill_vmid', 'must not be the vmid of the pod'
 
 
 def _shown(value: t.Any) -> str:

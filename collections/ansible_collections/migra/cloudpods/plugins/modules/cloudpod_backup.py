@@ -27,6 +27,31 @@ options:
     description:
       - Storage for the archive. Without it the node's default is used.
     type: str
+  retention:
+    description:
+      - How many archives of the pod to keep. When the backup is made, the others are removed by C(vzdump --prune-backups).
+      - Each number is from 0 to 999, at least one above 0. Without it none is removed.
+      - If the storage holds archives of another owner under the same O(vmid), none is removed, and a warning says so.
+    type: dict
+    suboptions:
+      keep_last:
+        description: The newest ones.
+        type: int
+      keep_hourly:
+        description: The newest one of each of so many hours.
+        type: int
+      keep_daily:
+        description: The newest one of each of so many days.
+        type: int
+      keep_weekly:
+        description: The newest one of each of so many weeks.
+        type: int
+      keep_monthly:
+        description: The newest one of each of so many months.
+        type: int
+      keep_yearly:
+        description: The newest one of each of so many years.
+        type: int
   timeout_s:
     description:
       - How many seconds the backup may take.
@@ -42,6 +67,7 @@ attributes:
       - Check mode cannot know of that archive and always predicts a change.
 seealso:
   - module: migra.cloudpods.cloudpod_info
+  - module: migra.cloudpods.cloudpod_restore
 extends_documentation_fragment:
   - migra.cloudpods.cloudpods
   - migra.cloudpods.cloudpods.one_pod
@@ -60,6 +86,15 @@ EXAMPLES = r"""
 - name: Show where it is
   ansible.builtin.debug:
     var: nightly.archive.volid
+
+- name: Back it up and keep the newest ones only
+  migra.cloudpods.cloudpod_backup:
+    vmid: 9101
+    tenant_id: TENANT-123
+    retention:
+      keep_last: 3
+      keep_daily: 7
+      keep_weekly: 4
 """
 
 RETURN = r"""
@@ -93,6 +128,12 @@ archive:
       type: float
       returned: success
       sample: 12
+removed:
+  description: Volume ids of the archives that O(retention) took away.
+  returned: success
+  type: list
+  elements: str
+  sample: ["vzdump-backups:backup/vzdump-lxc-9101-2026_11_14-00_04_57.tar.zst"]
 cloudpod:
   description: The pod as it was when the backup began.
   returned: success

@@ -11,6 +11,12 @@ short_description: Return what many CloudPods of a node are
 version_added: 0.1.0
 description:
   - Reads configuration, status, owner, address, lock and snapshots of all or some pods of a node in one call.
+options:
+  backups:
+    description:
+      - Whether to return the archives of each pod on the node's storage for backups too, also of one that does not exist any more.
+    type: bool
+    default: false
 seealso:
   - module: migra.cloudpods.cloudpod_health
 extends_documentation_fragment:
@@ -30,17 +36,36 @@ EXAMPLES = r"""
 - name: Look at two pods
   migra.cloudpods.cloudpod_info:
     vmids: [9101, 9102]
+
+- name: Look which archives a pod has
+  migra.cloudpods.cloudpod_info:
+    vmids: [9101]
+    backups: true
 """
 
 RETURN = r"""
 pods:
-  description: A row for each pod, in the order of their numbers. One that does not exist has RV(ignore:exists) set to V(false).
+  description:
+    - A row for each pod, in the order of their numbers. One that does not exist has RV(ignore:exists) set to V(false).
+    - With O(backups) each has its archives in RV(ignore:backups), the newest first. Their RV(ignore:tenant), RV(ignore:pod) and
+      RV(ignore:job) are V(null) if the archive does not say.
   returned: success
   type: list
   elements: dict
   sample:
     - {vmid: 9101, exists: true, status: running, hostname: client-portal, ip: 10.1.10.91, cores: 2, memory_mb: 2048}
-    - {vmid: 9102, exists: false, unfinished: false, busy: null}
+    - vmid: 9102
+      exists: false
+      unfinished: false
+      busy: null
+      backups:
+        - volid: vzdump-backups:backup/vzdump-lxc-9102-2026_11_21-00_05_47.tar.zst
+          created: "2026-11-21T00:05:47Z"
+          size_bytes: 123456
+          tenant: TENANT-123
+          pod: cm3x1
+          job: nightly
+          protected: false
 node:
   description: Name of the node.
   returned: success
@@ -92,12 +117,12 @@ stderr:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.migra.cloudpods.plugins.module_utils._actions import Action
 from ansible_collections.migra.cloudpods.plugins.module_utils._errors import CloudPodError
-from ansible_collections.migra.cloudpods.plugins.module_utils._parameters import read_spec
+from ansible_collections.migra.cloudpods.plugins.module_utils._parameters import info_spec
 
 
 def main() -> None:
     """Wire the parameters to the action and its result to Ansible."""
-    module = AnsibleModule(argument_spec=read_spec(), supports_check_mode=True)
+    module = AnsibleModule(argument_spec=info_spec(), supports_check_mode=True)
     action = Action(module.params, module.run_command, module.check_mode, module.warn)
     try:
         result = action.info()
