@@ -35,10 +35,11 @@ def create(settings: Settings) -> falcon.App[Any, Any]:
 
 def routes(settings: Settings, wakeups: Wakeups) -> dict[str, object]:
     """Return every route with its resource."""
+    changes = {**cloudpods.CHANGES, **backups.changes(settings)}
     table: dict[str, object] = {
         "/cloudpods": cloudpods.CloudPods(settings, wakeups),
         "/cloudpods/{reference}": cloudpods.OnePod(),
-        "/cloudpods/{reference}/actions": cloudpods.Actions(wakeups),
+        "/cloudpods/{reference}/actions": cloudpods.Actions({**cloudpods.ACTIONS, "restore": changes["restore"]}, wakeups),
         "/cloudpods/{reference}/backups": backups.Backups(),
         "/cloudpods/{reference}/health": cloudpods.Health(wakeups),
         "/cloudpods/{reference}/snapshots": cloudpods.Snapshots(wakeups),
@@ -47,7 +48,7 @@ def routes(settings: Settings, wakeups: Wakeups) -> dict[str, object]:
         "/tenants/{tenant_id}/cloudpods": pod_lists.TenantPods(),
         "/jobs/{job_id}": jobs.Job(),
         "/jobs/{job_id}/events": jobs.JobEvents(),
-        **{f"/cloudpods/{{reference}}/{verb}": cloudpods.Change(verb, wakeups) for verb in cloudpods.CHANGES},
+        **{f"/cloudpods/{{reference}}/{verb}": cloudpods.Change(*how, wakeups) for verb, how in changes.items()},
     }
     prefixed = {prefix + path: resource for prefix in PREFIXES for path, resource in table.items()}
     return {"/": Root(), "/healthz": Healthz(wakeups.answers), **prefixed}

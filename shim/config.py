@@ -20,6 +20,11 @@ REMEMBERED = "settings.json"
 # The folder that holds playbooks/, collections/ and ansible.cfg: beside the package in a checkout.
 CHECKOUT = Path(__file__).resolve().parent.parent
 
+# A restore drill of pod N runs as container DRILL_VMIDS + N (playbooks/restore_drill.yml): no pod's vmid is that high.
+DRILL_VMIDS = 900_000_000
+# PostgreSQL, the scripts and Proxmox agree on nine digits.
+HIGHEST_VMID = 999_999_999
+
 
 def default_state_dir() -> Path:
     """Return where state goes when nothing says otherwise."""
@@ -50,7 +55,9 @@ class Settings(BaseModel):
         1000
     )
     vmid_auto_first: Annotated[int, Field(ge=100, description="Where the vmids that the shim picks begin")] = 10000
-    vmid_last: Annotated[int, Field(le=999_999_999, description="Highest vmid of a pod")] = 999_999_999
+    vmid_last: Annotated[
+        int, Field(lt=DRILL_VMIDS, description="Highest vmid of a pod; from 900000000 on they are the restore drills'")
+    ] = DRILL_VMIDS - 1
     lease_s: Annotated[float, Field(gt=1, description="How long a worker may hold a job without a sign of life")] = 30.0
     announce_after_s: Annotated[float, Field(gt=0, description="A queued job is announced again after this long")] = 10.0
     health_sweep_s: Annotated[float, Field(ge=0, description="How often the pods of each node are checked; 0: never")] = 300.0

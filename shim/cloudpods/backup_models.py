@@ -88,9 +88,10 @@ class CloudPodBackup(Model):
         """Return whether archives named by this vmid hold another tenant's data."""
         return bool(cls.select().where(cls.vmid == vmid, cls.status == "ready", cls.tenant_id != tenant_id).exists())
 
-    def change(self, **columns: Any) -> None:
-        """Write these columns."""
-        CloudPodBackup.update(**columns).where(CloudPodBackup.id == self.id).execute()
+    @classmethod
+    def note_drill(cls, backup_id: str, **columns: Any) -> None:
+        """Write how an archive's drill ended."""
+        cls.update(**columns).where(cls.id == backup_id).execute()
 
     def as_json(self) -> dict[str, Any]:
         """Return the archive as clients see it."""

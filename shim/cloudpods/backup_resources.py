@@ -1,14 +1,28 @@
 """A pod's backups over HTTP."""
 
+from functools import partial
+from typing import Any
+
 import falcon
 
+from shim.cloudpods import restore, restore_drill
 from shim.cloudpods.backup_models import CloudPodBackup
 from shim.cloudpods.listing import newest_first
 from shim.cloudpods.models import CloudPod
+from shim.cloudpods.schemas import ChangePod, DrillPod, RestorePod
+from shim.config import Settings
 from shim.errors import Invalid
 from shim.web import paging
 
 STATUSES = ("ready", "removed")
+
+
+def changes(settings: Settings) -> dict[str, tuple[type[ChangePod], Any]]:
+    """Return what can be ordered of a pod's backups: the last part of the path, its body, its function."""
+    return {
+        "restore": (RestorePod, partial(restore.restore, settings=settings)),
+        "restore-drill": (DrillPod, restore_drill.drill),
+    }
 
 
 class Backups:

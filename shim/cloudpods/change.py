@@ -8,6 +8,7 @@ from shim.errors import Conflict, NotFound
 from shim.events.models import CloudPodEvent
 from shim.jobs.models import CloudPodJob
 from shim.jobs.submit import submit
+from shim.nodes.models import Allocation
 
 
 def hold(reference: str, tenant_id: str) -> CloudPod:
@@ -54,6 +55,14 @@ def record(type: str, message: str, job: CloudPodJob, *, action: str, **data: An
     """Append an event of the job's pod inside the transaction that is open."""
     about = {"tenant_id": job.tenant_id, "cloud_pod_id": job.cloud_pod_id, "job_id": job.id}
     CloudPodEvent.record(type, message, **about, action=action, **data)
+
+
+def take_back(pod: CloudPod, seen: dict[str, Any]) -> None:
+    """Write what `cloudpod_info` saw of a pod whose earlier state came back: its size did too, and it may not run."""
+    power_state = seen["status"] if seen["status"] in ("running", "stopped") else "unknown"
+    cores, memory_mb, swap_mb = (int(seen[name]) for name in ("cores", "memory_mb", "swap_mb"))
+    pod.change(power_state=power_state, cores=cores, memory_mb=memory_mb, swap_mb=swap_mb)
+    Allocation.resize(pod.id, cores, memory_mb)
 
 
 def is_ours(pod: CloudPod, seen: dict[str, Any]) -> bool:

@@ -4,9 +4,10 @@ import ipaddress
 from typing import Any
 
 from shim.cloudpods import change, host_key
+from shim.cloudpods.backup_models import CloudPodBackup
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import CreatePod
-from shim.config import Settings
+from shim.config import DRILL_VMIDS, Settings
 from shim.db import database, lock
 from shim.errors import Conflict, Invalid, NotFound
 from shim.jobs.models import CloudPodJob
@@ -22,37 +23,54 @@ def create(request: CreatePod, settings: Settings) -> tuple[CloudPodJob, CloudPo
     Raises NotFound, Invalid or Conflict; then nothing was written.
     """
     with database.atomic():
-        tenant = _tenant(request)
-        region = request.region or settings.region
-        node = place(Size(request.cores, request.memory_mb, request.disk_gb), region=region, name=request.node, ip=request.ip)
-        _check_ip(request, node)
-        pod = CloudPod.create(
-            tenant=tenant,
-            node=node,
-            vmid=_vmid(request, settings),
-            hostname=request.hostname,
-            ip=request.ip or "",
-            region=region,
-            plan_snapshot=tenant.plan.snapshot(),
-            cores=request.cores,
-            memory_mb=request.memory_mb,
-            swap_mb=request.swap_mb,
-            disk_gb=request.disk_gb,
-        )
-        Allocation.take(node, pod.id, tenant.id, request.cores, request.memory_mb, request.disk_gb)
-        job = submit(
-            "CREATE",
-            tenant_id=tenant.id,
-            cloud_pod_id=pod.id,
-            node_id=node.id,
-            payload={**request.payload(), "vmid": pod.vmid, "region": region, "autoIp": request.ip is None},
-            requested_by=request.requested_by,
-        )
-        return job, CloudPod.find(pod.id)
+        return order("CREATE", request, settings)
+
+
+def order(
+    type: str, request: CreatePod, settings: Settings, *, further: dict[str, Any] | None = None, **columns: Any
+) -> tuple[CloudPodJob, CloudPod]:
+    """Do what `create` does inside the transaction that is open, for a job of this type.
+
+    `further` goes into the job's payload, `columns` into the pod's row.
+    """
+    tenant = _tenant(request)
+    region = request.region or settings.region
+    node = place(Size(request.cores, request.memory_mb, request.disk_gb), region=region, name=request.node, ip=request.ip)
+    _check_ip(request, node)
+    pod = CloudPod.create(
+        tenant=tenant,
+        node=node,
+        vmid=_vmid(request, settings),
+        hostname=request.hostname,
+        ip=request.ip or "",
+        region=region,
+        plan_snapshot=tenant.plan.snapshot(),
+        cores=request.cores,
+        memory_mb=request.memory_mb,
+        swap_mb=request.swap_mb,
+        disk_gb=request.disk_gb,
+        **columns,
+    )
+    Allocation.take(node, pod.id, tenant.id, request.cores, request.memory_mb, request.disk_gb)
+    exact = {"vmid": pod.vmid, "region": region, "autoIp": request.ip is None}
+    job = submit(
+        type,
+        tenant_id=tenant.id,
+        cloud_pod_id=pod.id,
+        node_id=node.id,
+        payload={**request.payload(), **exact, **(further or {})},
+        requested_by=request.requested_by,
+    )
+    return job, CloudPod.find(pod.id)
 
 
 def variables(job: CloudPodJob) -> dict[str, Any]:
     """Return the playbook's extra vars."""
+    return {**description(job), "disk_gb": CloudPod.find(str(job.cloud_pod_id)).disk_gb}
+
+
+def description(job: CloudPodJob) -> dict[str, Any]:
+    """Return the extra vars that say what the new pod is to be; how large its disk is, an archive says itself."""
     pod = CloudPod.find(str(job.cloud_pod_id))
     address = {"ip": job.payload["ip"]} if job.payload.get("ip") else {"auto_ip": True}
     return {
@@ -62,45 +80,40 @@ def variables(job: CloudPodJob) -> dict[str, Any]:
         "cores": pod.cores,
         "memory_mb": pod.memory_mb,
         "swap_mb": pod.swap_mb,
-        "disk_gb": pod.disk_gb,
         "storage": pod.storage,
         "bridge": pod.bridge,
     }
 
 
 def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
-    """The pod runs: keep its address and make it active, unless its destruction was asked for meanwhile."""
+    """The pod runs."""
+    stand(job, result, "CloudPod created", action="CREATED")
+
+
+def stand(job: CloudPodJob, result: dict[str, Any], message: str, **data: Any) -> None:
+    """Keep the new pod's address and make it active, unless its destruction was asked for meanwhile; say so."""
     pod = change.pod_of(job)
     ip = str(ipaddress.IPv4Address(result["ip"]))
     status = "active" if pod.status == "provisioning" else pod.status
     CloudPod.yield_ip(ip, to=pod)
     pod.change(status=status, ip=ip, power_state="running", host_key=host_key.of(result.get("cloudpod") or {}), error=None)
-    change.record(
-        "STATE_CHANGE",
-        "CloudPod created",
-        job,
-        action="CREATED",
-        vmid=pod.vmid,
-        ip=pod.ip,
-        status=pod.status,
-    )
+    change.record("STATE_CHANGE", message, job, vmid=pod.vmid, ip=pod.ip, status=pod.status, **data)
 
 
 def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
-    """The pod is not there: free its share of the node, unless something of it was left behind."""
+    """The pod is not there."""
+    fall(job, failure, "CloudPod not created", action="CREATE_FAILED")
+
+
+def fall(job: CloudPodJob, failure: dict[str, Any], message: str, **data: Any) -> None:
+    """Write that the new pod is not there and free its share of the node, unless something of it was left behind; say so."""
     pod = change.pod_of(job)
     status = "failed" if pod.status == "provisioning" else pod.status
     pod.change(status=status, error=failure["msg"])
-    if failure["left_behind"] == "nothing":
+    left = failure["left_behind"]
+    if left == "nothing":
         Allocation.release(pod.id)
-    change.record(
-        "ERROR",
-        f"CloudPod not created: {failure['msg']}",
-        job,
-        action="CREATE_FAILED",
-        vmid=pod.vmid,
-        leftBehind=failure["left_behind"],
-    )
+    change.record("ERROR", f"{message}: {failure['msg']}", job, vmid=pod.vmid, leftBehind=left, **data)
 
 
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
@@ -139,9 +152,17 @@ def _vmid(request: CreatePod, settings: Settings) -> int:
         if vmid is None:
             raise Conflict("all vmids of the range are used", code="no_vmid_left")
         return vmid
+    if request.vmid >= DRILL_VMIDS:
+        raise Invalid.field("vmid", f"must be below {DRILL_VMIDS}; from there on they are the restore drills'")
     if not settings.vmid_first <= request.vmid <= settings.vmid_last:
         raise Invalid.field("vmid", f"must be from {settings.vmid_first} to {settings.vmid_last}; others are the site's own")
     if CloudPod.live_vmid(request.vmid):
-        rule = f"{request.vmid} belongs to a live pod"
-        raise Conflict(f"vmid: {rule}", code="vmid_taken", fields=[{"field": "vmid", "rule": rule}])
+        raise _vmid_taken(f"{request.vmid} belongs to a live pod")
+    if CloudPodBackup.of_another_tenant(request.vmid, request.tenant_id):
+        # The node knows archives by vmid: prune would count them as the new pod's.
+        raise _vmid_taken(f"{request.vmid} cannot be used again yet: archives of an earlier pod still bear it")
     return request.vmid
+
+
+def _vmid_taken(rule: str) -> Conflict:
+    return Conflict(f"vmid: {rule}", code="vmid_taken", fields=[{"field": "vmid", "rule": rule}])

@@ -49,10 +49,10 @@ class OnePod:
 
 
 class Change:
-    """`POST /internal/cloudpods/{vmid or id}/destroy`, `/backup`, `/scale`."""
+    """`POST /internal/cloudpods/{vmid or id}/destroy`, `/backup`, `/scale` and their like."""
 
-    def __init__(self, verb: str, wakeups: Wakeups) -> None:
-        self._model, self._change = CHANGES[verb]
+    def __init__(self, model: type[ChangePod], change: Any, wakeups: Wakeups) -> None:
+        self._model, self._change = model, change
         self._wakeups = wakeups
 
     def on_post(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
@@ -65,7 +65,8 @@ class Change:
 class Actions:
     """`POST /api/cloudpods/{vmid or id}/actions`: `{"action": "backup", …}` with the fields of that change."""
 
-    def __init__(self, wakeups: Wakeups) -> None:
+    def __init__(self, actions: dict[str, tuple[type[ChangePod], Any]], wakeups: Wakeups) -> None:
+        self._actions = actions
         self._wakeups = wakeups
 
     def on_post(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
@@ -73,10 +74,10 @@ class Actions:
         paging.known_only(request)
         document = body.read_json(request)
         action = document.pop("action", None)
-        if not isinstance(action, str) or action not in ACTIONS:
-            raise Invalid.field("action", "must be one of: " + ", ".join(ACTIONS))
+        if not isinstance(action, str) or action not in self._actions:
+            raise Invalid.field("action", "must be one of: " + ", ".join(self._actions))
         document.setdefault("tenantId", CloudPod.find(reference).tenant_id)
-        model, change = ACTIONS[action]
+        model, change = self._actions[action]
         job, pod = change(reference, body.parse(model, document))
         accept(request, response, self._wakeups, job, pod)
 

@@ -5,7 +5,7 @@ The patterns are the node scripts' own (docs/node-contract.md), so that what pas
 
 import ipaddress
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
@@ -128,6 +128,40 @@ class SnapshotPod(ChangePod):
     """`POST /internal/cloudpods/{vmid}/snapshots`."""
 
     name: SnapshotName
+
+
+class RestorePod(ChangePod):
+    """`POST /internal/cloudpods/{vmid}/restore`: over the pod itself, or `asNew`, where the new pod is like its source."""
+
+    OF_A_NEW_POD: ClassVar = ("hostname", "vmid", "ip", "auto_ip", "cores", "memory_mb", "swap_mb", "node")
+
+    backup_id: Name | None = None
+    as_new: bool = False
+    force: bool = False
+    hostname: Hostname | None = None
+    vmid: Vmid | None = None
+    ip: IPv4 | None = None
+    auto_ip: bool | None = None
+    cores: Cores | None = None
+    memory_mb: MemoryMb | None = None
+    swap_mb: SwapMb | None = None
+    node: Name | None = None
+
+    @model_validator(mode="after")
+    def _for_a_new_pod_only(self) -> "RestorePod":
+        given = [name for name in self.OF_A_NEW_POD if getattr(self, name) is not None]
+        if given and not self.as_new:
+            names = ", ".join(to_camel(name) for name in given)
+            raise ValueError(f"{names}: only with asNew; a pod that is restored in place stays what it is")
+        if self.force and self.as_new:
+            raise ValueError("force: only without asNew; a new pod overwrites nothing")
+        return self
+
+
+class DrillPod(ChangePod):
+    """`POST /internal/cloudpods/{vmid}/restore-drill`."""
+
+    backup_id: Name | None = None
 
 
 class CheckHealth(ChangePod):

@@ -8,7 +8,6 @@ from shim.cloudpods.schemas import ChangePod, SnapshotPod
 from shim.db import database, new_id
 from shim.errors import Conflict
 from shim.jobs.models import CloudPodJob
-from shim.nodes.models import Allocation
 
 # What the playbook is asked for, by what the client asked for.
 STATES = {"create": "present", "rollback": "rolled_back", "delete": "absent"}
@@ -57,7 +56,7 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
     elif snapshot is not None and action == "delete":
         snapshot.delete_instance()
     elif action == "rollback":
-        _take_back(pod, result["cloudpod"])
+        change.take_back(pod, result["cloudpod"])
     change.record(
         "BACKUP",
         f"CloudPod snapshot {name}: {action}",
@@ -91,14 +90,6 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
     """A lost snapshot job runs again: the script knows a snapshot of the same job, and going back twice is going back."""
     return None
-
-
-def _take_back(pod: CloudPod, seen: dict[str, Any]) -> None:
-    """Write what the pod is after a rollback: its size went back too, and it may not run."""
-    power_state = seen["status"] if seen["status"] in ("running", "stopped") else "unknown"
-    cores, memory_mb, swap_mb = (int(seen[name]) for name in ("cores", "memory_mb", "swap_mb"))
-    pod.change(power_state=power_state, cores=cores, memory_mb=memory_mb, swap_mb=swap_mb)
-    Allocation.resize(pod.id, cores, memory_mb)
 
 
 def _hold(reference: str, request: ChangePod) -> CloudPod:

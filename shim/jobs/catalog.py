@@ -29,7 +29,10 @@ class Handler(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Action:
-    """One kind of job. Lower `priority` runs first; `timeout_s` bounds one run; `tries` bounds the runs."""
+    """One kind of job. Lower `priority` runs first; `timeout_s` bounds one run; `tries` bounds the runs.
+
+    Of the jobs that are `one_per_node`, whatever their types, a node runs one at a time.
+    """
 
     type: str
     queue: str
@@ -39,6 +42,7 @@ class Action:
     timeout_s: int
     tries: int = 3
     changes_pod: bool = True
+    one_per_node: bool = False
 
     @property
     def handler(self) -> Handler:
@@ -66,6 +70,14 @@ ACTIONS: dict[str, Action] = {
             priority=20,
             timeout_s=900,
             tries=5,
+        ),
+        Action(
+            type="RESTORE",
+            queue="cloudpods:restore",
+            playbook="cloudpod_restore.yml",
+            handler_module="shim.cloudpods.restore",
+            priority=22,
+            timeout_s=6 * 3600,
         ),
         Action(
             type="POWER",
@@ -99,6 +111,8 @@ ACTIONS: dict[str, Action] = {
             handler_module="shim.cloudpods.backup",
             priority=40,
             timeout_s=6 * 3600,
+            # vzdump itself does no more, and two would wear the disks of everybody's pods.
+            one_per_node=True,
         ),
         Action(
             type="HEALTH_CHECK",
@@ -120,10 +134,23 @@ ACTIONS: dict[str, Action] = {
             tries=2,
             changes_pod=False,
         ),
+        Action(
+            type="RESTORE_DRILL",
+            queue="cloudpods:drill",
+            playbook="restore_drill.yml",
+            handler_module="shim.cloudpods.restore_drill",
+            priority=60,
+            timeout_s=6 * 3600,
+            changes_pod=False,
+            # A backup's retention must not take the archive away under it.
+            one_per_node=True,
+        ),
     )
 }
 
 QUEUES: tuple[str, ...] = tuple(dict.fromkeys(action.queue for action in ACTIONS.values()))
+
+ONE_PER_NODE: tuple[str, ...] = tuple(action.type for action in ACTIONS.values() if action.one_per_node)
 
 
 def types_of(queues: tuple[str, ...]) -> list[str]:

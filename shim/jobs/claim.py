@@ -2,10 +2,12 @@
 
 from shim import db
 from shim.db import database
+from shim.jobs.catalog import ONE_PER_NODE
 from shim.jobs.models import CloudPodJob
 
 # May run now: due; no earlier unfinished change of the same pod (which also means one change at a time, in the order asked);
-# its node below its cap. A lost run's job is re-run by whoever claims it.
+# its node below its cap; for one of the types of which a node runs one at a time, none of these running there. A lost run's
+# job is re-run by whoever claims it.
 _CLAIM = """
 UPDATE cloud_pod_jobs SET status = 'running', attempt = attempt + 1, worker = %(worker)s,
        lease_until = now() + make_interval(secs => %(lease_s)s), started_at = coalesce(started_at, now())
@@ -17,6 +19,8 @@ WHERE id = (
           AND e.status IN ('queued', 'running') AND (e.created_at, e.id) < (j.created_at, j.id)))
       AND (SELECT count(*) FROM cloud_pod_jobs r WHERE r.status = 'running' AND r.node_id = j.node_id)
           < (SELECT n.max_running_jobs FROM cloud_pod_nodes n WHERE n.id = j.node_id)
+      AND NOT (j.type = ANY(%(alone)s) AND EXISTS (
+          SELECT 1 FROM cloud_pod_jobs o WHERE o.status = 'running' AND o.node_id = j.node_id AND o.type = ANY(%(alone)s)))
     ORDER BY j.priority, j.created_at, j.id LIMIT 1 FOR UPDATE SKIP LOCKED
 ) RETURNING id
 """
@@ -27,7 +31,8 @@ def claim(types: list[str], *, worker: str, lease_s: float) -> CloudPodJob | Non
     with database.atomic():
         # Claims one after the other: two at once would each count a node's running jobs without the other's.
         db.lock("claim")
-        found = list(database.execute_sql(_CLAIM, {"types": types, "worker": worker, "lease_s": lease_s}).fetchall())
+        given = {"types": types, "alone": list(ONE_PER_NODE), "worker": worker, "lease_s": lease_s}
+        found = list(database.execute_sql(_CLAIM, given).fetchall())
         return CloudPodJob.find(found[0][0]) if found else None
 
 

@@ -31,6 +31,7 @@ BEGIN
 END
 $$;
 
--- What the schedule asks of each node: is one of these under way, did one fail lately.
-CREATE INDEX cloud_pod_jobs_scheduled ON cloud_pod_jobs (node_id, type, finished_at)
+-- What the schedule asks of a pod and of a node: is one under way, did one fail lately.
+CREATE INDEX cloud_pod_jobs_backups ON cloud_pod_jobs (cloud_pod_id, type, status) WHERE type IN ('BACKUP', 'RESTORE_DRILL');
+CREATE INDEX cloud_pod_jobs_scheduled ON cloud_pod_jobs (node_id, type, status)
     WHERE type IN ('BACKUP', 'RESTORE_DRILL') AND payload ->> 'reason' = 'schedule';

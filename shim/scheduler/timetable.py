@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import redis
 
-from shim.cloudpods import sweep
+from shim.cloudpods import backup_schedule, sweep
 from shim.config import Settings
 from shim.jobs import state
 from shim.jobs.catalog import ACTIONS
@@ -22,6 +23,8 @@ FORGET_S = 3600.0
 # Jobs that only look at a node, and how many ended ones of each type and node are kept: four hours of sweeps.
 LOOKS = ["HEALTH_SWEEP"]
 KEEP_LOOKS = 48
+# How long a node may idle between two scheduled backups at most.
+BACKUPS_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,16 @@ def entries(settings: Settings, wakeups: Wakeups) -> tuple[Entry, ...]:
         Entry("forget old looks at nodes", FORGET_S, forget_old_looks),
         Entry("collect lost jobs", settings.tick_s, collect_lost),
         Entry("announce queued jobs", settings.tick_s, lambda: announce(wakeups, settings.announce_after_s)),
+        *(
+            Entry(f"queue due jobs: {kind.type}", BACKUPS_EVERY_S, partial(queue, wakeups, kind))
+            for kind in (backup_schedule.BACKUPS, backup_schedule.DRILLS)
+        ),
     )
+
+
+def queue(wakeups: Wakeups, kind: backup_schedule.Kind) -> None:
+    """Queue the backups or drills that are due."""
+    wakeups.announce(backup_schedule.queue(kind))
 
 
 def collect_lost() -> None:

@@ -225,6 +225,14 @@ class Rows:
             self._insert("cloud_pod_allocations", {**mine, **share})
         return pod
 
+    def backup(self, pod: str, **columns: Any) -> str:
+        """Insert an archive of a pod, there unless said otherwise; return its id."""
+        of = self._sql.row("cloud_pods", pod)
+        given = {"cloud_pod_id": pod, "volid": f"vzdump-backups:backup/{uuid.uuid4()}"}
+        return self._insert(
+            "cloud_pod_backups", {**{name: of[name] for name in ("tenant_id", "node_id", "vmid")}, **given, **columns}
+        )
+
     def job(self, type: str = "BACKUP", *, pod: str | None = None, node: str = "lab1", **columns: Any) -> str:
         """Insert a queued job as `submit` would; return its id."""
         action = ACTIONS[type]

@@ -5,19 +5,20 @@ import inspect
 import pytest
 
 from shim.config import CHECKOUT
-from shim.jobs.catalog import ACTIONS, QUEUES, Handler, types_of
+from shim.jobs.catalog import ACTIONS, ONE_PER_NODE, QUEUES, Handler, types_of
 
 FUNCTIONS = ("variables", "succeed", "fail", "settle")
 ONE = pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
 
 
 def test_the_queues_are_the_master_specs_and_the_designs():
-    expected = {"create", "destroy", "backup", "health", "scale", "power", "snapshot"}
+    expected = {"create", "destroy", "backup", "health", "scale", "power", "snapshot", "restore", "drill"}
     assert set(QUEUES) == {f"cloudpods:{verb}" for verb in expected}
 
 
 def test_the_types_are_the_master_specs_and_the_designs():
-    assert set(ACTIONS) == {"CREATE", "DESTROY", "BACKUP", "HEALTH_CHECK", "SCALE", "POWER", "SNAPSHOT", "HEALTH_SWEEP"}
+    expected = {"CREATE", "DESTROY", "BACKUP", "HEALTH_CHECK", "SCALE", "POWER", "SNAPSHOT", "HEALTH_SWEEP"}
+    assert set(ACTIONS) == {*expected, "RESTORE", "RESTORE_DRILL"}
 
 
 def test_only_the_two_health_checks_share_a_queue():
@@ -49,8 +50,13 @@ def test_limits_are_sane(action):
     assert action.timeout_s > 0
 
 
-def test_only_what_looks_leaves_the_pod_alone():
-    assert [action.type for action in ACTIONS.values() if not action.changes_pod] == ["HEALTH_CHECK", "HEALTH_SWEEP"]
+def test_only_what_looks_and_a_drill_leave_the_pod_alone():
+    alone = [action.type for action in ACTIONS.values() if not action.changes_pod]
+    assert alone == ["HEALTH_CHECK", "HEALTH_SWEEP", "RESTORE_DRILL"]
+
+
+def test_a_node_makes_one_backup_or_drill_at_a_time():
+    assert ONE_PER_NODE == ("BACKUP", "RESTORE_DRILL")
 
 
 def test_a_workers_queues_name_its_types():

@@ -127,6 +127,30 @@ def test_a_node_at_its_cap_does_not_hold_up_another(rows, sql):
     assert take() == elsewhere
 
 
+@pytest.mark.parametrize("types", [("BACKUP", "BACKUP"), ("BACKUP", "RESTORE_DRILL"), ("RESTORE_DRILL", "BACKUP")], ids=str)
+def test_a_node_makes_one_backup_or_drill_at_a_time(rows, types):
+    first, second = (rows.job(type, pod=rows.pod()) for type in types)
+    assert take(types[:1]) == first
+    assert take() is None
+    end(first)
+    assert take() == second
+
+
+def test_a_backup_under_way_holds_up_neither_other_work_nor_other_nodes(rows):
+    backup, waiting = rows.job(pod=rows.pod()), rows.job(pod=rows.pod())
+    elsewhere, other = rows.job(pod=rows.pod("lab2"), node="lab2"), rows.job("SCALE", pod=rows.pod())
+    assert {take(), take(), take()} == {backup, elsewhere, other}
+    assert take() is None
+    end(backup)
+    assert take() == waiting
+
+
+def test_many_at_once_take_one_backup_of_a_node(rows, tenants):
+    db.connect(tenants.database_url, pool_size=12)
+    jobs = [rows.job(pod=rows.pod(allocation=False)) for _ in range(10)]
+    assert [job for job in in_threads(10, lambda index: take(worker=f"w{index}")) if job] == jobs[:1]
+
+
 def test_a_job_is_not_claimed_before_its_time(rows, sql):
     job = rows.job(pod=rows.pod(), run_after="2999-01-01")
     assert take() is None
@@ -166,7 +190,7 @@ def in_threads(number, work):
 def test_twenty_at_once_claim_fifty_jobs_each_once(rows, sql, tenants):
     db.connect(tenants.database_url, pool_size=25)
     sql("UPDATE cloud_pod_nodes SET max_running_jobs = 100")
-    made = {rows.job(pod=rows.pod(allocation=False)) for _ in range(50)}
+    made = {rows.job("SCALE", pod=rows.pod(allocation=False)) for _ in range(50)}
 
     def until_empty(index):
         taken = []
@@ -182,7 +206,7 @@ def test_twenty_at_once_claim_fifty_jobs_each_once(rows, sql, tenants):
 def test_many_at_once_do_not_pass_a_nodes_cap(rows, tenants):
     db.connect(tenants.database_url, pool_size=15)
     for _ in range(12):
-        rows.job(pod=rows.pod(allocation=False))
+        rows.job("SCALE", pod=rows.pod(allocation=False))
     taken = in_threads(12, lambda index: take(worker=f"w{index}"))
     assert len([job for job in taken if job]) == 4
 

@@ -79,7 +79,7 @@ WRONG = [
     ("CLOUDPODS_LEASE_S", "nan", ""),
     ("CLOUDPODS_TICK_S", "-1", "greater than 0"),
     ("CLOUDPODS_VMID_FIRST", "99", "greater than or equal to 100"),
-    ("CLOUDPODS_VMID_LAST", "1000000000", "less than or equal to 999999999"),
+    ("CLOUDPODS_VMID_LAST", "900000000", "less than 900000000"),
 ]
 
 

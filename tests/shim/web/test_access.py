@@ -18,6 +18,8 @@ EXPECTED = {
     "/cloudpods/{reference}/scale": ["POST"],
     "/cloudpods/{reference}/snapshots": ["GET", "POST"],
     "/cloudpods/{reference}/backups": ["GET"],
+    "/cloudpods/{reference}/restore": ["POST"],
+    "/cloudpods/{reference}/restore-drill": ["POST"],
     "/cloudpods/{reference}/snapshots/{name}": ["DELETE"],
     "/cloudpods/{reference}/snapshots/{name}/rollback": ["POST"],
     "/tenants/{tenant_id}/cloudpods": ["GET"],

@@ -18,6 +18,8 @@ PAYLOADS = {
     "SCALE": SCALE,
     "POWER": {"vmid": 9101, "action": "start", "shutdownTimeoutS": 60},
     "SNAPSHOT": {"vmid": 9101, "action": "create", "name": "before"},
+    "RESTORE": {"vmid": 9101, "asNew": False, "archive": "a:backup/b", "backupId": "b"},
+    "RESTORE_DRILL": {"vmid": 9101, "archive": "a:backup/b", "backupId": "b"},
 }
 CREATED = {"vmid": 9101, "ip": "10.1.10.91", "changed": True}
 HEALTHY = {"vmid": 9101, "verdict": "ok", "status": "running", "reasons": []}
@@ -166,6 +168,8 @@ def test_a_health_check_keeps_verdict_details_and_power(run, after, verdict, see
     ("type", "event"),
     [
         ("BACKUP", ("ERROR", "BACKUP_FAILED")),
+        ("RESTORE", ("ERROR", "RESTORE_FAILED")),
+        ("RESTORE_DRILL", ("ERROR", "RESTORE_DRILL_FAILED")),
         ("SCALE", ("ERROR", "SCALE_FAILED")),
         ("HEALTH_CHECK", ("WARN", "HEALTH_CHECK_FAILED")),
     ],
