@@ -7,6 +7,7 @@ import falcon
 from shim import db
 from shim.cloudpods import backup_resources as backups
 from shim.cloudpods import list_resources as pod_lists
+from shim.cloudpods import node_resources as nodes
 from shim.cloudpods import resources as cloudpods
 from shim.config import Settings
 from shim.jobs import resources as jobs
@@ -45,6 +46,8 @@ def routes(settings: Settings, wakeups: Wakeups) -> dict[str, object]:
         "/cloudpods/{reference}/snapshots": cloudpods.Snapshots(wakeups),
         "/cloudpods/{reference}/snapshots/{name}": cloudpods.OneSnapshot(wakeups),
         "/cloudpods/{reference}/snapshots/{name}/rollback": cloudpods.Rollback(wakeups),
+        "/nodes/{node}/foreign": nodes.Foreign(wakeups),
+        "/nodes/{node}/adopt": nodes.Adopt(wakeups),
         "/tenants/{tenant_id}/cloudpods": pod_lists.TenantPods(),
         "/jobs/{job_id}": jobs.Job(),
         "/jobs/{job_id}/events": jobs.JobEvents(),

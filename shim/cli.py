@@ -134,6 +134,29 @@ def seed(obj: dict[str, Any], /, **options: Any) -> None:
             click.echo(line)
 
 
+@main.command()
+@click.option("--node", required=True, help="The node's name in the inventory.")
+@click.option("--vmid", type=click.IntRange(100, 999_999_999), help="The container to take over; without it they are listed.")
+@click.option("--tenant", help="The tenant it is to belong to.")
+@click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--wait", "wait_s", default=300.0, show_default=True, help="Seconds to wait for each job.")
+@click.pass_obj
+def adopt(obj: dict[str, Any], /, **options: Any) -> None:
+    """List the containers in a node's pool that are no pods of ours, or make one of them a pod. Needs a running worker."""
+    from shim.cloudpods import adopt_by_hand
+    from shim.jobs.queue import Wakeups
+
+    if (options["vmid"] is None) != (options["tenant"] is None):
+        raise click.UsageError("--vmid and --tenant belong together")
+    if options["dry_run"] and options["vmid"] is None:
+        raise click.UsageError("--dry-run needs --vmid and --tenant")
+    settings = config.load(**obj)
+    db.connect(settings.database_url, pool_size=1)
+    for line in adopt_by_hand.run(Wakeups(settings.redis_url), **options):
+        click.echo(line)
+
+
 @main.group()
 def token() -> None:
     """Credentials of the API."""

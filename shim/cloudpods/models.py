@@ -85,6 +85,12 @@ class CloudPod(Model):
         return bool(cls.select().where(cls.vmid == vmid, cls.status.not_in(GONE)).exists())
 
     @classmethod
+    def live_vmids(cls, vmids: list[int]) -> set[int]:
+        """Return those of these vmids that live pods have."""
+        found = db.rows("SELECT vmid FROM cloud_pods WHERE vmid = ANY(%s) AND status <> ALL(%s)", (vmids, list(GONE)))
+        return {vmid for (vmid,) in found}
+
+    @classmethod
     def live_ip(cls, ip: str) -> bool:
         """Return whether a live pod has this address."""
         return bool(cls.select().where(cls.ip == ip, cls.status.not_in(GONE)).exists())

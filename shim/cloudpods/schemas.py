@@ -105,6 +105,14 @@ class DestroyPod(ChangePod):
     """`POST /internal/cloudpods/{vmid}/destroy`."""
 
 
+class AdoptPod(Request):
+    """`POST /internal/nodes/{node}/adopt`."""
+
+    tenant_id: Name
+    vmid: Vmid
+    requested_by: Name | None = None
+
+
 class BackupPod(ChangePod):
     """`POST /internal/cloudpods/{vmid}/backup`."""
 

@@ -115,6 +115,23 @@ ACTIONS: dict[str, Action] = {
             one_per_node=True,
         ),
         Action(
+            type="ADOPT",
+            queue="cloudpods:adopt",
+            playbook="cloudpod_adopt.yml",
+            handler_module="shim.cloudpods.adopt",
+            priority=30,
+            timeout_s=120,
+        ),
+        Action(
+            type="POD_SCAN",
+            queue="cloudpods:scan",
+            playbook="cloudpod_info.yml",
+            handler_module="shim.cloudpods.scan",
+            priority=45,
+            timeout_s=120,
+            changes_pod=False,
+        ),
+        Action(
             type="HEALTH_CHECK",
             queue="cloudpods:health",
             playbook="cloudpod_health.yml",

@@ -76,6 +76,23 @@ class CloudPodJob(Model):
         of_pod = (cls.type == "RESTORE") & (cls.payload["fromPodId"] == cloud_pod_id)
         return bool(cls.select().where(of_pod & cls.status.in_(("queued", "running"))).exists())
 
+    @classmethod
+    def pending_of_node(cls, node_id: str, type: str) -> "CloudPodJob | None":
+        """Return a node's unfinished job of this type, if there is one."""
+        found: CloudPodJob | None = cls._of_node(node_id, type).where(cls.status.in_(("queued", "running"))).first()
+        return found
+
+    @classmethod
+    def last_of_node(cls, node_id: str, type: str) -> "CloudPodJob | None":
+        """Return a node's last successful job of this type, if there is one."""
+        found: CloudPodJob | None = cls._of_node(node_id, type).where(cls.status == "success").first()
+        return found
+
+    @classmethod
+    def _of_node(cls, node_id: str, type: str) -> Any:
+        of_node = (cls.node == node_id) & (cls.type == type) & cls.cloud_pod_id.is_null()
+        return cls.select().where(of_node).order_by(cls.created_at.desc())
+
     def as_json(self) -> dict[str, Any]:
         """Return the job as clients see it."""
         return {

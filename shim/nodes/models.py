@@ -7,6 +7,7 @@ import peewee
 
 from shim import db
 from shim.db import Model, new_id
+from shim.errors import NotFound
 
 
 class AddressPool(Model):
@@ -59,6 +60,14 @@ class CloudPodNode(Model):
 
     class Meta:
         table_name = "cloud_pod_nodes"
+
+    @classmethod
+    def named(cls, name: str) -> "CloudPodNode":
+        """Return the node of this name. Raises NotFound."""
+        found: CloudPodNode | None = cls.get_or_none(cls.name == name) if "\x00" not in name else None
+        if found is None:
+            raise NotFound(f"there is no node {name!r}", code="node_not_found")
+        return found
 
 
 class Allocation(Model):

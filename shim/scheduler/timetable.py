@@ -21,7 +21,7 @@ MAX_WAITING = 20
 LOOK_S = 10.0
 FORGET_S = 3600.0
 # Jobs that only look at a node, and how many ended ones of each type and node are kept: four hours of sweeps.
-LOOKS = ["HEALTH_SWEEP"]
+LOOKS = ["HEALTH_SWEEP", "POD_SCAN"]
 KEEP_LOOKS = 48
 # How long a node may idle between two scheduled backups at most.
 BACKUPS_EVERY_S = 10.0

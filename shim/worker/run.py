@@ -103,8 +103,8 @@ def _settle(job: CloudPodJob, settings: Settings, lease: Lease) -> playbook.Outc
 
     None: run the action (again), or, where the pod is still busy or the node does not say, the job was handed back.
     """
-    # A run that only reads left nothing; one of a whole node has no vmid to look at either.
-    seen, trouble = _look(job, settings, lease) if job.changes_pod else ({}, None)
+    # A job of a node as a whole has no container to look at; it only reads and left nothing.
+    seen, trouble = _look(job, settings, lease) if "vmid" in job.payload else ({}, None)
     with db.session():
         if seen is None or seen.get("busy"):
             # Whoever waits for the job sees in its error why nothing goes on, unless that tells already why it was lost.

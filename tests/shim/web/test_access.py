@@ -23,6 +23,8 @@ EXPECTED = {
     "/cloudpods/{reference}/snapshots/{name}": ["DELETE"],
     "/cloudpods/{reference}/snapshots/{name}/rollback": ["POST"],
     "/tenants/{tenant_id}/cloudpods": ["GET"],
+    "/nodes/{node}/foreign": ["GET"],
+    "/nodes/{node}/adopt": ["POST"],
     "/jobs/{job_id}": ["GET"],
     "/jobs/{job_id}/events": ["GET"],
 }
@@ -38,7 +40,7 @@ def methods(resource):
 
 
 def filled(path):
-    return path.format(reference="9101", tenant_id="TENANT-123", job_id="no-such-job", name="before")
+    return path.format(reference="9101", tenant_id="TENANT-123", job_id="no-such-job", name="before", node="lab1")
 
 
 def walk(settings):

@@ -1,0 +1,170 @@
+"""ADOPT: a container that stands on a node already becomes a pod, from the request to its outcome.
+
+The marker of a container that was ours before names its pod: that id is taken again, so that an adoption whose outcome was
+lost can be repeated, and pods whose rows were lost come back as what they were.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from shim.cloudpods import change, host_key, scan, verdict
+from shim.cloudpods.models import GONE, CloudPod
+from shim.cloudpods.schemas import AdoptPod
+from shim.db import database, lock, new_id
+from shim.errors import Conflict, NotFound
+from shim.jobs.models import CloudPodJob
+from shim.jobs.submit import submit
+from shim.nodes.models import Allocation, CloudPodNode
+from shim.tenants.models import Tenant
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an adoption would write: `earlier` is the row of the pod that the container was before."""
+
+    node: CloudPodNode
+    tenant: Tenant
+    pod_id: str
+    earlier: CloudPod | None
+    columns: dict[str, Any]
+
+
+def plan(node_name: str, request: AdoptPod) -> Plan:
+    """Return what an adoption would write, by the last look at the node. Call inside a transaction; nothing is written.
+
+    Raises NotFound or Conflict for what must not be adopted.
+    """
+    node = CloudPodNode.named(node_name)
+    tenant = Tenant.get_or_none(Tenant.id == request.tenant_id)
+    if tenant is None:
+        raise NotFound(f"there is no tenant {request.tenant_id!r}", code="tenant_not_found")
+    # From the look to the row nobody else may choose this vmid.
+    lock("vmid")
+    if CloudPod.live_vmid(request.vmid):
+        raise Conflict(f"vmid {request.vmid} belongs to a live pod", code="vmid_taken")
+    seen = scan.container(node_name, request.vmid)
+    if seen["unfinished"]:
+        raise Conflict(f"container {request.vmid} is an unfinished create; destroy it on the node", code="container_unfinished")
+    columns = _columns({key: seen.get(name) for key, name in scan.NAMES.items()}, node)
+    if columns["ip"] and CloudPod.live_ip(columns["ip"]):
+        raise Conflict(f"address {columns['ip']} belongs to another live pod", code="ip_taken")
+    pod_id, earlier = _identity(request, seen.get("owner") or {})
+    return Plan(node, tenant, pod_id, earlier, columns)
+
+
+def adopt(node_name: str, request: AdoptPod) -> tuple[CloudPodJob, CloudPod]:
+    """Write pod, allocation, job and event in one transaction; the pod is active only after the node's part is done."""
+    with database.atomic():
+        planned = plan(node_name, request)
+        pod = _row(planned, request.vmid)
+        _book(pod)
+        job = submit(
+            "ADOPT",
+            tenant_id=pod.tenant_id,
+            cloud_pod_id=pod.id,
+            node_id=planned.node.id,
+            payload={**request.payload(), "node": node_name},
+            requested_by=request.requested_by,
+        )
+        return job, CloudPod.find(pod.id)
+
+
+def variables(job: CloudPodJob) -> dict[str, Any]:
+    """Return the playbook's extra vars."""
+    return change.guard(job, CloudPod.find(str(job.cloud_pod_id)))
+
+
+def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
+    """The container is marked as this pod: keep what the node says of it and make it active."""
+    pod = change.pod_of(job)
+    status = "active" if pod.status == "provisioning" else pod.status
+    pod.change(status=status, error=None, **_columns(result["cloudpod"], pod.node))
+    _book(pod)
+    change.record(
+        "STATE_CHANGE",
+        "CloudPod adopted",
+        job,
+        action="ADOPTED",
+        vmid=pod.vmid,
+        ip=pod.ip,
+        node=pod.node.name,
+        status=pod.status,
+        changed=result["changed"],
+    )
+
+
+def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    """The container is nobody's pod: neither vmid nor address nor share of the node stay taken."""
+    pod = change.pod_of(job)
+    pod.change(status="failed", error=failure["msg"])
+    Allocation.release(pod.id)
+    change.record(
+        "ERROR",
+        f"CloudPod not adopted: {failure['msg']}",
+        job,
+        action="ADOPT_FAILED",
+        vmid=pod.vmid,
+        leftBehind=failure["left_behind"],
+    )
+
+
+def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
+    """A lost adoption may have ended between the marker and the address; running it again finishes both."""
+    return None
+
+
+def _identity(request: AdoptPod, owner: dict[str, Any]) -> tuple[str, CloudPod | None]:
+    """Return the pod's id, and its earlier row if it has one, by the container's marker."""
+    if owner.get("tenant") not in (None, request.tenant_id):
+        # Whose it is, is not told: who asks with the wrong tenant need not learn the right one.
+        raise Conflict(f"container {request.vmid} does not belong to tenant {request.tenant_id}", code="owned_by_another")
+    named = owner.get("pod")
+    if named is None:
+        return new_id(), None
+    if not _ID.fullmatch(str(named)):
+        raise Conflict(f"the marker of container {request.vmid} names no pod that could be ours", code="bad_marker")
+    earlier: CloudPod | None = CloudPod.get_or_none(CloudPod.id == named)
+    if earlier is None:
+        return str(named), None
+    if earlier.status not in GONE or earlier.vmid != request.vmid or earlier.tenant_id != request.tenant_id:
+        # A container that was copied by hand has the marker of the one it was copied from.
+        raise Conflict(f"the marker of container {request.vmid} names another pod; correct its description", code="bad_marker")
+    return str(named), earlier
+
+
+def _row(planned: Plan, vmid: int) -> CloudPod:
+    given = {"node": planned.node, "region": planned.node.region, "status": "provisioning", **planned.columns}
+    if planned.earlier is not None:
+        planned.earlier.change(error=None, deleted_at=None, **given)
+        return planned.earlier
+    snapshot = planned.tenant.plan.snapshot()
+    pod: CloudPod = CloudPod.create(id=planned.pod_id, tenant=planned.tenant, vmid=vmid, plan_snapshot=snapshot, **given)
+    return pod
+
+
+def _book(pod: CloudPod) -> None:
+    Allocation.release(pod.id)
+    Allocation.take(pod.node, pod.id, pod.tenant_id, pod.cores, pod.memory_mb, pod.disk_gb)
+
+
+def _columns(seen: dict[str, Any], node: CloudPodNode) -> dict[str, Any]:
+    """Given what `cloudpod_info` says of a container, return the pod's columns. A container that runs is wanted to."""
+    power_state = verdict.power_state(seen)
+    return {
+        "hostname": seen.get("hostname") or "localhost",
+        "ip": str(ipaddress.IPv4Address(seen["ip"])) if seen.get("ip") else "",
+        # A container without a limit has all of the node's cores.
+        "cores": int(seen.get("cores") or node.total_cpu_cores or 1),
+        "memory_mb": int(seen["memory_mb"]),
+        "swap_mb": int(seen["swap_mb"]),
+        "disk_gb": max(int(seen.get("disk_gb") or 1), 1),
+        "storage": str(seen.get("storage") or ""),
+        "bridge": str(seen.get("bridge") or ""),
+        "power_state": power_state,
+        "wanted_power": "stopped" if power_state == "stopped" else "running",
+        "host_key": host_key.of(seen),
+    }
