@@ -10,7 +10,7 @@ import pytest
 from shim.cloudpods import power, sweep
 from shim.jobs import state
 from shim.scheduler import timetable
-from shim.worker import outcome
+from shim.worker import outcome, run
 from shim.worker.playbook import Outcome
 
 TENANT, OTHER_TENANT = "TENANT-123", "TENANT-456"
@@ -119,6 +119,13 @@ def test_a_lost_sweep_runs_again(begun):
     assert not job.changes_pod
     assert sweep.settle(job, {}) is None
     assert sweep.variables(job) == {"reach": True}
+
+
+def test_a_lost_sweep_has_no_container_to_be_looked_at(begun, settings, monkeypatch):
+    monkeypatch.setattr(run, "_play", lambda *_: pytest.fail("the node was asked"))
+    assert run._settle(begun(lost=True), settings, None) is None
+    ending = run._settle(begun(node="lab2", lost=True, tries=2), settings, None)
+    assert (ending.failure["retryable"], ending.failure["left_behind"]) == (False, "nothing")
 
 
 # What it writes
