@@ -464,6 +464,13 @@ def test_health_judges_many_pods_in_one_call(call, pod, check):
     assert pod in {row["vmid"] for row in call("cloudpod_health", all=True).health}
 
 
+def test_health_asks_guests_and_takes_thresholds(call, pod):
+    (row,) = call("cloudpod_health", vmids=[pod], in_guest=True, guest_timeout_s=20, disk_warning_percent=4).health
+    assert row["guest"] == "running"
+    assert row["reachable"] is None
+    assert (row["verdict"], row["reasons"]) == ("warning", ["disk 4 % of 8192 MB is at or above 4 %"])
+
+
 def test_health_of_a_core_container_is_refused(call):
     assert call("cloudpod_health", vmids=[CORE_CONTAINER]).rc == 77
 
@@ -511,7 +518,20 @@ BAD = {
         ("state", "created"),
     ],
     "cloudpod_info": [("vmids", [99]), ("vmids", []), ("script_dir", "sbin"), ("timeout_s", 0)],
-    "cloudpod_health": [("vmids", [9101, 99]), ("vmids", []), ("script_dir", "sbin"), ("timeout_s", 0)],
+    "cloudpod_health": [
+        ("vmids", [9101, 99]),
+        ("vmids", []),
+        ("script_dir", "sbin"),
+        ("timeout_s", 0),
+        ("reach", "maybe"),
+        ("in_guest", "maybe"),
+        ("guest_timeout_s", 61),
+        ("memory_warning_percent", 0),
+        ("memory_critical_percent", 101),
+        ("swap_warning_percent", -1),
+        ("disk_warning_percent", "1%"),
+        ("disk_critical_percent", 101),
+    ],
 }
 GOOD = {
     "cloudpod_create": {"vmid": 9999, **POD},

@@ -104,6 +104,13 @@ def test_health_is_asked_pod_by_pod_and_returned_as_printed(run_module, site, bo
     assert bool(reason) == bool(found.health[0]["reasons"])
 
 
+def test_options_of_health_that_only_our_script_knows_are_not_sent(run_module, site):
+    site.write("health", "echo 'Status   : ok'")
+    found = run_module("cloudpod_health", **site.access, vmids=[9101], reach=True, in_guest=False, disk_warning_percent=70)
+    assert site.calls("health") == ["9101"]
+    assert "disk_warning_percent, reach was not sent" in found.warnings
+
+
 def test_all_pods_cannot_be_asked_for(run_module, site):
     site.write("health", ":")
     assert "give vmids instead of all" in run_module("cloudpod_health", **site.access, all=True).msg

@@ -112,6 +112,8 @@ def test_health_of_a_pod_that_is_well(node: Scripts) -> None:
     assert row.pop("uptime_s") >= 0
     assert row == {"vmid": 9101, "exists": True, "status": "running", "cpu_usage_s": 0.4, "cores": 2,
                    "memory": {"used_mb": row["memory"]["used_mb"], "limit_mb": 2048, "oom_kills": 0}, "pids": 12,
+                   "swap": {"used_mb": 0, "limit_mb": 512}, "disk": {"used_mb": 400, "size_mb": 8192},
+                   "ip": "10.1.10.50", "reachable": None, "guest": None,
                    "verdict": "ok", "reasons": []}  # fmt: skip
     # Without file cache: the lab's containers have 24 MiB and a little beside 40 MiB of it.
     assert 24 <= row["memory"]["used_mb"] <= 25

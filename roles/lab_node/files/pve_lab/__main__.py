@@ -26,6 +26,8 @@ def main(root: str, program: str, argv: list[str]) -> int:
         return cli.run_command("vzdump", vzdump.COMMAND, root, argv)
     if program == "lab-switch":
         from pve_lab import switches as chosen
+    elif program == "zfs":
+        from pve_lab import zfs as chosen
     elif program == "lab-host":
         from pve_lab import host as chosen
     elif program == "lab-init":

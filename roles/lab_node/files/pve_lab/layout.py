@@ -14,7 +14,7 @@ from .lab import Lab
 from .pools import join, members
 
 SOURCE = os.path.dirname(os.path.abspath(__file__))
-PROGRAMS = ("pct", "vzdump", "pvesm", "lab-switch", "lab-host")
+PROGRAMS = ("pct", "vzdump", "pvesm", "zfs", "lab-switch", "lab-host")
 TEMPLATE = "debian-12-standard_12.7-1_amd64.tar.zst"
 CORE = ((100, "mail", "10.1.10.10"), (101, "dns", "10.1.10.11"), (102, "panel", "10.1.10.12"))
 FOLDERS = (

@@ -161,6 +161,7 @@ def execute(call: Call) -> int:
     call.lab.load(call.vmid, missing_rc=2)
     if not call.lab.backend.is_running(call.vmid):
         raise PveError(f"container '{call.vmid}' not running!")
+    call.switches.middle()
     words = [word for word in call.parameters.get("extra-args", "").split("\0") if word]
     return call.lab.backend.execute(call.vmid, words, call.flag("keep-env"))
 

@@ -137,3 +137,8 @@ def uptime_s(lab: Lab, vmid: int) -> int:
         return max(1, int(time.time() - os.stat(os.path.join(cgroup(lab, vmid), "cgroup.procs")).st_mtime))
     except FileNotFoundError:
         return 0
+
+
+def guest_state(lab: Lab, vmid: int) -> str:
+    """Return what systemd inside a running container says; a test writes another state into `run/guest/<vmid>`."""
+    return read_text(lab.path("run/guest", str(vmid)), "running").strip()

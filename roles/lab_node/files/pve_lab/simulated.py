@@ -10,6 +10,7 @@ A backend is what differs between the lab nodes; everything else of the commands
 | `execute`, `push`, `pull` | reach into a running container |
 | `has_bridge` | whether the node has this bridge |
 | `unpack`, `put_file`, `host_keys` | fill a new container's volume |
+| `used_bytes` | how full a volume is |
 | `copy`, `replace` | snapshots, rollback and clones |
 | `write_archive`, `read_member`, `extract` | archives |
 """
@@ -24,7 +25,7 @@ from binascii import b2a_base64
 from . import archive, runtime, volumes
 from .conf import Section
 from .errors import PveError
-from .files import remove_tree
+from .files import read_text, remove_tree
 
 TYPE_CHECKING = False  # what type checkers know as typing.TYPE_CHECKING
 if TYPE_CHECKING:
@@ -83,7 +84,11 @@ class Simulated:
         }
 
     def execute(self, vmid: int, argv: list[str], keep_env: bool) -> int:
-        """Refuse to run a command inside a container: there is nothing inside."""
+        """Say what systemd inside would; refuse any other command: there is nothing inside."""
+        if argv == ["systemctl", "is-system-running"]:
+            state = runtime.guest_state(self.lab, vmid)
+            print(state)
+            return 0 if state == "running" else 1
         raise PveError("the lab node emulates no processes inside containers", 1)
 
     def push(self, vmid: int, source: str, target: str, owner: str, perms: str) -> None:
@@ -111,6 +116,12 @@ class Simulated:
     def host_keys(self, volume: str, hostname: str, names: tuple[str, ...]) -> dict[str, str]:
         """Return what looks like the fingerprints of the container's SSH host keys."""
         return {name: b2a_base64(os.urandom(32), newline=False).decode().rstrip("=") for name in names}
+
+    def used_bytes(self, volume: str) -> int:
+        """Return what a volume holds: what a fresh one does, or what a test has written beside its size limit."""
+        from .storage import SUBVOLUME_KIB
+
+        return int(read_text(os.path.join(volume, ".zfs/referenced"), str(SUBVOLUME_KIB * 1024)))
 
     def copy(self, source: str, target: str) -> None:
         """Copy a volume or a snapshot of one."""

@@ -169,11 +169,12 @@ class Action:
         """Return the health of many pods: one call, or one for each with a site's own script."""
         _parameters.check(self._params)
         if self._scripts.is_ours(HEALTH):
-            document = _script.parse_json(self._scripts.run(HEALTH, pod.read_arguments(self._params)))
+            document = _script.parse_json(self._scripts.run(HEALTH, pod.health_arguments(self._params)))
             return {'changed': False, 'node': document.get('node'), 'health': document['pods']}
         if self._params['all']:
             raise ScriptFailed(f"the site's own {HEALTH} cannot list pods: give vmids instead of all")
         self._warn(f"{HEALTH} is the site's own: figures it does not print are not in the result")
+        self._warn_unsent(HEALTH, pod.health_extras(self._params))
         replies = ((vmid, self._scripts.run(HEALTH, [vmid], may_fail=True)) for vmid in pod.read_arguments(self._params))
         return {'changed': False, 'node': None, 'health': [older_health(int(vmid), reply) for vmid, reply in replies]}
 

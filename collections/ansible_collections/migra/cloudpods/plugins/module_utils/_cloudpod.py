@@ -33,6 +33,15 @@ SCALE_OPTIONS = {'--cores': 'cores', '--mem': 'memory_mb'}
 SCALE_EXTRAS = dict({'--swap': 'swap_mb'}, **GUARDS)
 
 POWER_OPTIONS = {'--state': 'state', '--shutdown-timeout': 'shutdown_timeout_s'}
+HEALTH_FLAGS = {'--reach': 'reach', '--in-guest': 'in_guest'}
+HEALTH_OPTIONS = {
+    '--guest-timeout': 'guest_timeout_s',
+    '--memory-warning': 'memory_warning_percent',
+    '--memory-critical': 'memory_critical_percent',
+    '--swap-warning': 'swap_warning_percent',
+    '--disk-warning': 'disk_warning_percent',
+    '--disk-critical': 'disk_critical_percent',
+}
 SNAPSHOT_ACTIONS = {'present': 'create', 'absent': 'delete', 'rolled_back': 'rollback'}
 
 # Facts that a create compares with what is asked. What is not asked (None) is not compared.
@@ -85,6 +94,17 @@ def info_arguments(params: dict) -> list[str]:
 def read_arguments(params: dict) -> list[str]:
     """Return which pods to read: every vmid once, or --all."""
     return ['--all'] if params['all'] else [str(vmid) for vmid in dict.fromkeys(params['vmids'])]
+
+
+def health_arguments(params: dict) -> list[str]:
+    """Return the arguments of cloudpod-health.sh."""
+    flags = [option for option, name in HEALTH_FLAGS.items() if params[name]]
+    return [*read_arguments(params), *flags, *options(HEALTH_OPTIONS, params)]
+
+
+def health_extras(params: dict) -> dict[str, str]:
+    """Return the options of health that a site's own script does not know; a flag that is not set says nothing."""
+    return dict(HEALTH_OPTIONS, **{option: name for option, name in HEALTH_FLAGS.items() if params[name]})
 
 
 def options(table: dict[str, str], params: dict) -> list[str]:

@@ -56,6 +56,12 @@ RANGES: dict[str, tuple[int, int]] = {
     'disk_gb': (1, 16384),
     'shutdown_timeout_s': (1, 3600),
     'boot_timeout_s': (1, 3600),
+    'guest_timeout_s': (1, 60),
+    'memory_warning_percent': (1, 100),
+    'memory_critical_percent': (1, 100),
+    'swap_warning_percent': (1, 100),
+    'disk_warning_percent': (1, 100),
+    'disk_critical_percent': (1, 100),
     'timeout_s': (1, 86400),
 }
 KEEP = ('keep_last', 'keep_hourly', 'keep_daily', 'keep_weekly', 'keep_monthly', 'keep_yearly')
@@ -187,7 +193,7 @@ def snapshot_spec() -> dict:
 
 
 def read_spec() -> dict:
-    """Return the argument spec of cloudpod_info and cloudpod_health."""
+    """Return what the argument specs of cloudpod_info and cloudpod_health have in common."""
     return dict(
         _shared(300),
         vmids={'type': 'list', 'elements': 'int'},
@@ -198,6 +204,21 @@ def read_spec() -> dict:
 def info_spec() -> dict:
     """Return the argument spec of cloudpod_info."""
     return dict(read_spec(), backups={'type': 'bool', 'default': False})
+
+
+def health_spec() -> dict:
+    """Return the argument spec of cloudpod_health."""
+    return dict(
+        read_spec(),
+        reach={'type': 'bool', 'default': False},
+        in_guest={'type': 'bool', 'default': False},
+        guest_timeout_s={'type': 'int'},
+        memory_warning_percent={'type': 'int'},
+        memory_critical_percent={'type': 'int'},
+        swap_warning_percent={'type': 'int'},
+        disk_warning_percent={'type': 'int'},
+        disk_critical_percent={'type': 'int'},
+    )
 
 
 def check(params: dict) -> None:

@@ -9,6 +9,8 @@ declare -gr VMID_PATTERN='^[1-9][0-9]{2,8}$'
 declare -gr LABEL='[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?'
 declare -gr OWNER_PATTERN='^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$'
 declare -gr OCTET='(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])'
+declare -gr PERCENT='^([1-9][0-9]?|100)$'
+declare -gr PERCENT_RULE='percent, a number from 1 to 100'
 declare -gr ADDRESS="$OCTET\\.$OCTET\\.$OCTET\\.$OCTET"
 
 # Each kind of value: its pattern, and the rule in words for the message.
@@ -33,6 +35,12 @@ declare -grA PATTERN=(
   [shutdown-timeout]='^[1-9][0-9]{0,3}$'
   [action]='^(create|rollback|delete)$'
   [name]='^[A-Za-z][A-Za-z0-9_-]{1,39}$'
+  [guest-timeout]='^[1-9][0-9]?$'
+  [memory-warning]="$PERCENT"
+  [memory-critical]="$PERCENT"
+  [swap-warning]="$PERCENT"
+  [disk-warning]="$PERCENT"
+  [disk-critical]="$PERCENT"
 )
 declare -grA RULE=(
   [vmid]='a number from 100 to 999999999'
@@ -54,10 +62,16 @@ declare -grA RULE=(
   [state]='running, stopped or restarted'
   [shutdown-timeout]='seconds, a number from 1 to 3600'
   [action]='create, rollback or delete'
+  [guest-timeout]='seconds for each guest, a number from 1 to 60'
+  [memory-warning]="$PERCENT_RULE"
+  [memory-critical]="$PERCENT_RULE"
+  [swap-warning]="$PERCENT_RULE"
+  [disk-warning]="$PERCENT_RULE"
+  [disk-critical]="$PERCENT_RULE"
   [name]='2 to 40 of letters, digits, _ -, beginning with a letter; not current, pending or vzdump'
 )
-declare -grA LOWEST=([cores]=1 [mem]=16 [swap]=0 [disk]=1 [shutdown-timeout]=1)
-declare -grA HIGHEST=([cores]=128 [mem]=1048576 [swap]=1048576 [disk]=16384 [shutdown-timeout]=3600)
+declare -grA LOWEST=([cores]=1 [mem]=16 [swap]=0 [disk]=1 [shutdown-timeout]=1 [guest-timeout]=1)
+declare -grA HIGHEST=([cores]=128 [mem]=1048576 [swap]=1048576 [disk]=16384 [shutdown-timeout]=3600 [guest-timeout]=60)
 
 # Refuse the arguments: usage and the reason on stderr, exit 64. Nothing has been done, so nothing is logged.
 refuse_arguments() {

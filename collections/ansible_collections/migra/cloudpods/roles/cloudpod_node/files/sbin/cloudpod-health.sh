@@ -1,5 +1,5 @@
 #!/bin/bash -p
-# migra.cloudpods: says how pods are doing, as JSON, from cgroup and conf files alone.
+# migra.cloudpods: says how pods are doing, as JSON, from cgroup and conf files, and asks network and guest if told to.
 set -euo pipefail
 umask 077
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -10,13 +10,17 @@ LIBRARY_DIR=${SCRIPT_FILE%/*}/../lib/cloudpods
 # shellcheck source=library.bash
 source "$LIBRARY_DIR/library.bash"
 
-USAGE="$SCRIPT.sh <vmid>... | --all"
+USAGE="$SCRIPT.sh <vmid>... | --all [--reach] [--in-guest] [--guest-timeout S] [--memory-warning P] [--memory-critical P]
+       [--swap-warning P] [--disk-warning P] [--disk-critical P]"
 
 main() {
-  read_arguments 'all!' "$@"
+  read_arguments 'all! reach! in-guest! guest-timeout memory-warning memory-critical swap-warning disk-warning disk-critical' "$@"
   read_many_vmids
   read_node_name
   NODE=$NODE POOL=$POOL PVE_DIR=$PVE_DIR IPAM_FILE=$IPAM_FILE LOCK_DIR=$LOCK_DIR NET_UNIX=$NET_UNIX CGROUP_DIR=$CGROUP_DIR \
+    REACH=${OPTION[reach]:-} IN_GUEST=${OPTION[in-guest]:-} GUEST_TIMEOUT=${OPTION[guest-timeout]:-} \
+    MEMORY_WARNING=${OPTION[memory-warning]:-} MEMORY_CRITICAL=${OPTION[memory-critical]:-} \
+    SWAP_WARNING=${OPTION[swap-warning]:-} DISK_WARNING=${OPTION[disk-warning]:-} DISK_CRITICAL=${OPTION[disk-critical]:-} \
     exec "$PYTHON" -I -S -B "$LIBRARY_DIR/report" health "${POSITIONAL[@]}"
 }
 

@@ -1,17 +1,72 @@
-"""cloudpod-health.sh: how each pod is doing, from cgroup and conf files alone, with a verdict and its reasons."""
+"""cloudpod-health.sh: how each pod is doing, from cgroup and conf files, and what else was asked for, with a verdict."""
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
+from functools import cached_property
+
+import disk
+import guest
+import reach
 from cgroup import Cgroup
-from confs import Conf
-from info import DEFAULT_MEMORY_MB
+from confs import Conf, size_in_gb
+from info import DEFAULT_MEMORY_MB, DEFAULT_SWAP_MB
+from judge import Reason, Thresholds, judge_disk, judge_running, verdict
 from node import Node, OutsidePool, wanted
 
-MEMORY_WARNING_PERCENT = 85
-MEMORY_CRITICAL_PERCENT = 95
-VERDICTS = ("ok", "warning", "critical")  # in rising order
+BYTES_PER_MB = 1024 * 1024
+MB_PER_GB = 1024
+GUEST_TIMEOUT_S = 5
 
-Reason = tuple[str, str]
+
+@dataclass
+class Pod:
+    """One container that is shown: its conf and what is known of it without measuring."""
+
+    vmid: int
+    conf: Conf
+    status: str
+    busy: dict | None
+    unfinished: bool
+
+    @property
+    def asked(self) -> bool:
+        """Whether it can be expected to answer."""
+        return self.status == "running" and not self.busy and not self.unfinished
+
+    @cached_property
+    def volume(self) -> str:
+        """Its root disk, as ``storage:volume``."""
+        return self.conf.options("rootfs").get("volume", "")
+
+    @cached_property
+    def ip(self) -> str | None:
+        """Its address; None where it has none of its own choosing (DHCP)."""
+        address, slash, _ = self.conf.options("net0").get("ip", "").partition("/")
+        return address if slash else None
+
+    @property
+    def connected(self) -> bool:
+        """Whether its link is up, which it is not in a restore drill."""
+        return self.ip is not None and self.conf.options("net0").get("link_down") != "1"
+
+
+class Answers:
+    """What was found out for all pods at once: disks, who is reachable, what guests say."""
+
+    def __init__(self, node: Node, pods: list[Pod], environment: dict[str, str]) -> None:
+        asked = [pod for pod in pods if pod.asked]
+        storages = disk.parse_storages(node.storage_text)
+        self.disks = disk.zfs_disks(storages, {pod.volume for pod in pods if pod.status != "unknown"})
+        self.reachable: dict[str, bool | None] = {}
+        self.guests: dict[int, str | None] = {}
+        # Pods whose sockets are not in the kernel's own list are simulated, and have no network.
+        if environment.get("REACH") and node.is_kernels:
+            self.reachable = reach.reachable(pod.ip for pod in asked if pod.ip and pod.connected)
+        if environment.get("IN_GUEST"):
+            timeout_s = int(environment.get("GUEST_TIMEOUT") or GUEST_TIMEOUT_S)
+            self.guests = guest.states([pod.vmid for pod in asked], timeout_s)
 
 
 def rows(node: Node, vmids: list[int] | None) -> list[dict]:
@@ -19,73 +74,93 @@ def rows(node: Node, vmids: list[int] | None) -> list[dict]:
 
     Raises OutsidePool when a vmid is asked for that is not in the pool.
     """
-    found = ((vmid, row(node, vmid)) for vmid in wanted(node, vmids))
-    shown = []
-    for vmid, each in found:
-        if each is not None:
-            shown.append(each)
-        elif vmids is not None:
-            raise OutsidePool(f"container {vmid} is not in pool {node.pool}")
-    return shown
+    environment = dict(os.environ)
+    thresholds = Thresholds.read(environment)
+    confs = {vmid: node.conf(vmid) for vmid in wanted(node, vmids)}
+    pods = {vmid: pod for vmid, conf in confs.items() if conf and (pod := find(node, vmid, conf))}
+    outside = [vmid for vmid, conf in confs.items() if conf and vmid not in pods]
+    if outside and vmids is not None:
+        raise OutsidePool(f"container {outside[0]} is not in pool {node.pool}")
+    answers = Answers(node, list(pods.values()), environment)
+    return [
+        row(node, pods[vmid], answers, thresholds) if vmid in pods else missing(vmid)
+        for vmid, conf in confs.items()
+        if vmid in pods or conf is None
+    ]
 
 
-def row(node: Node, vmid: int) -> dict | None:
-    """Return one vmid's row, or None when it is a guest outside the pool."""
-    conf = node.conf(vmid)
-    if conf is None:
-        return {"vmid": vmid, "exists": False, "verdict": "critical", "reasons": ["no such container"]}
+def find(node: Node, vmid: int, conf: Conf) -> Pod | None:
+    """Return one container, or None when it is a guest outside the pool."""
     busy = node.busy(vmid)
     unfinished = node.is_unfinished(vmid, conf, busy)
     if not node.in_pool(vmid) and not unfinished:
         return None
-    measured = measure(node, vmid, conf)
-    reasons = [("critical", "unfinished: a create was killed")] if unfinished else judge(node, vmid, conf, measured, busy)
-    verdict = max((level for level, _ in reasons), key=VERDICTS.index, default="ok")
-    return {"vmid": vmid, "exists": True, **measured, "verdict": verdict, "reasons": [words for _, words in reasons]}
+    return Pod(vmid, conf, node.status(vmid), busy, unfinished)
 
 
-def measure(node: Node, vmid: int, conf: Conf) -> dict:
-    """Return the figures of one container; all zero when it is not running here."""
-    status = node.status(vmid)
-    configured_mb = conf.number("memory", DEFAULT_MEMORY_MB)
-    figures = {"status": status, "uptime_s": 0, "cpu_usage_s": 0.0, "cores": conf.number("cores")}
-    if status != "running":
-        return {**figures, "memory": {"used_mb": 0, "limit_mb": configured_mb, "oom_kills": 0}, "pids": 0}
-    cgroup = Cgroup(node.cgroup_dir, vmid)
+def missing(vmid: int) -> dict:
+    """Return the row of a vmid that no container has."""
+    return {"vmid": vmid, "exists": False, **verdict([("critical", "no such container")])}
+
+
+def row(node: Node, pod: Pod, answers: Answers, thresholds: Thresholds) -> dict:
+    """Return one pod's row."""
+    measured = measure(node, pod, answers)
+    return {"vmid": pod.vmid, "exists": True, **measured, **verdict(judge(node, pod, measured, thresholds))}
+
+
+def measure(node: Node, pod: Pod, answers: Answers) -> dict:
+    """Return the figures of one container; those of what runs are zero when it is not running here."""
+    memory_mb, swap_mb = pod.conf.number("memory", DEFAULT_MEMORY_MB), pod.conf.number("swap", DEFAULT_SWAP_MB)
+    cgroup = Cgroup(node.cgroup_dir, pod.vmid) if pod.status == "running" else None
+    usage = cgroup.usage() if cgroup else None
     return {
-        **figures,
-        "uptime_s": cgroup.uptime_s(),
-        "cpu_usage_s": round(cgroup.field("cpu.stat", "usage_usec") / 1_000_000, 3),
+        "status": pod.status,
+        "uptime_s": cgroup.uptime_s() if cgroup else 0,
+        "cpu_usage_s": usage.cpu_usage_s if usage else 0.0,
+        "cores": pod.conf.number("cores"),
         "memory": {
-            "used_mb": cgroup.used_memory_mb(),
-            "limit_mb": cgroup.memory_limit_mb() or configured_mb,
-            "oom_kills": cgroup.field("memory.events", "oom_kill"),
+            "used_mb": in_mb(usage.memory) if usage else 0,
+            "limit_mb": (in_mb(usage.memory_limit) if usage else None) or memory_mb,
+            "oom_kills": usage.oom_kills if usage else 0,
         },
-        "pids": cgroup.number("pids.current") or 0,
+        "swap": {
+            "used_mb": in_mb(usage.swap) if usage else 0,
+            "limit_mb": swap_mb if not usage or usage.swap_limit is None else in_mb(usage.swap_limit),
+        },
+        "pids": usage.pids if usage else 0,
+        "disk": measure_disk(pod, answers, cgroup),
+        "ip": pod.ip,
+        "reachable": answers.reachable.get(pod.ip or "") if pod.asked and pod.connected else None,
+        "guest": answers.guests.get(pod.vmid),
     }
 
 
-def judge(node: Node, vmid: int, conf: Conf, measured: dict, busy: dict | None) -> list[Reason]:
-    """Return level and words of everything worth saying about a container's figures."""
-    if measured["status"] == "unknown":
-        return [("warning", f"on node {node.guests[vmid].node}, not looked at from {node.name}")]
-    if busy:
+def measure_disk(pod: Pod, answers: Answers, cgroup: Cgroup | None) -> dict:
+    """Return use and size of the root disk; its use is null where only reading all its files could tell."""
+    found = answers.disks.get(pod.volume) or (disk.mounted_disk(pod.volume, cgroup.first_pid()) if cgroup else None)
+    size_gb = size_in_gb(pod.conf.options("rootfs").get("size", ""))
+    return {
+        "used_mb": in_mb(found.used) if found else None,
+        "size_mb": (in_mb(found.size) if found else None) or (None if size_gb is None else int(size_gb * MB_PER_GB)),
+    }
+
+
+def in_mb(number: int | None) -> int | None:
+    """Return bytes in whole MB."""
+    return None if number is None else number // BYTES_PER_MB
+
+
+def judge(node: Node, pod: Pod, measured: dict, thresholds: Thresholds) -> list[Reason]:
+    """Return level and words of everything worth saying about a container."""
+    if pod.unfinished:
+        return [("critical", "unfinished: a create was killed")]
+    if pod.status == "unknown":
+        return [("warning", f"on node {node.guests[pod.vmid].node}, not looked at from {node.name}")]
+    if pod.busy:
         # A create has not started it yet, a backup may stop it for a while: that is no illness.
-        return [("ok", f"busy: {busy['script'] or 'a script'} is at work")]
-    if measured["status"] == "stopped":
-        return [("critical", "stopped while onboot is set")] if conf.flag("onboot") else []
-    return judge_memory(measured["memory"])
-
-
-def judge_memory(memory: dict) -> list[Reason]:
-    """Return level and words about memory: its share of the limit, and kills for want of it."""
-    reasons: list[Reason] = []
-    percent = 100 * memory["used_mb"] / memory["limit_mb"] if memory["limit_mb"] else 0
-    for level, threshold in (("critical", MEMORY_CRITICAL_PERCENT), ("warning", MEMORY_WARNING_PERCENT)):
-        if percent >= threshold:
-            words = f"memory {percent:.0f} % of {memory['limit_mb']} MB is at or above {threshold} %"
-            reasons.append((level, words))
-            break
-    if memory["oom_kills"]:
-        reasons.append(("warning", f"{memory['oom_kills']} processes killed for want of memory (threshold 1)"))
-    return reasons
+        return [("ok", f"busy: {pod.busy['script'] or 'a script'} is at work")]
+    if pod.status == "stopped":
+        stopped = [("critical", "stopped while onboot is set")] if pod.conf.flag("onboot") else []
+        return [*stopped, *judge_disk(measured["disk"], thresholds)]
+    return judge_running(measured, thresholds)

@@ -54,6 +54,16 @@ class Node:
         """The vmids whose command socket is listening here."""
         return {int(vmid) for vmid in SOCKET.findall(read_text(self._net_unix))}
 
+    @property
+    def storage_text(self) -> str:
+        """What storages the cluster has."""
+        return read_text(os.path.join(self._pve_dir, "storage.cfg"))
+
+    @property
+    def is_kernels(self) -> bool:
+        """Whether what runs is read from the kernel's own list; from any other, pods are simulated."""
+        return self._net_unix == "/proc/net/unix"
+
     @cached_property
     def _reserved(self) -> dict[int, str]:
         return reserved_tenants(read_text(self._ipam_file))
