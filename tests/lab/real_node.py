@@ -44,17 +44,24 @@ class RealNode:
 
     def ssh(self, *command: str, key: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command on the node as the automation user, the host key verified."""
-        host = self.host()
-        options = [
+        return run("ssh", *self.ssh_options(key), f"{self.host()['user']}@127.0.0.1", "--", *command)
+
+    def jump(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run ssh to the node as the jump host's user, with more options or a command."""
+        options = self.ssh_options(self.dir / "ssh/jump_ed25519")
+        return run("ssh", *options, "-oExitOnForwardFailure=yes", f"{self.host()['jump_user']}@127.0.0.1", *words)
+
+    def ssh_options(self, key: Path | None = None) -> list[str]:
+        """Return the options with which ssh goes to the node, and nowhere but there."""
+        return [
             "-F/dev/null",
             f"-i{key or self.dir / 'ssh/id_ed25519'}",
-            f"-p{host['ssh_port']}",
+            f"-p{self.host()['ssh_port']}",
             "-oBatchMode=yes",
             "-oIdentitiesOnly=yes",
             "-oStrictHostKeyChecking=yes",
             f"-oUserKnownHostsFile={self.dir / 'ssh/known_hosts'}",
         ]
-        return run("ssh", *options, f"{host['user']}@127.0.0.1", "--", *command)
 
     def ipam(self) -> str:
         """Return the text of the address file."""

@@ -1,6 +1,7 @@
 """lab-host: what a node with real containers needs of this machine besides files: bridge, NAT, sshd, a small storage.
 
-`up` makes what is missing and prints `changed` or `unchanged`; `down` takes away what `up` made, containers included.
+`up` makes what is missing and prints `changed` or `unchanged`; `reload` makes sshd read its configuration again; `down`
+takes away what `up` made, containers included.
 Everything is told by a mark or a pid of the lab's own, so nothing else of the machine is touched.
 """
 
@@ -23,12 +24,13 @@ from .lab import Lab
 
 FORWARDING = "/proc/sys/net/ipv4/ip_forward"
 END_TIMEOUT_S = 10
-SSHD_CONFIG = """# Laid by lab_node: the lab's own sshd, for the automation user only.
+SSHD_CONFIG = """# Laid by lab_node: the lab's own sshd, for the automation user and the jump host only.
+Include {ssh}/sshd_config.d/*.conf
 ListenAddress 127.0.0.1
 Port {ssh_port}
 HostKey {ssh}/host_ed25519
 PidFile {root}/run/sshd.pid
-AllowUsers {user}
+AllowUsers {users}
 AuthorizedKeysFile .ssh/authorized_keys
 AuthenticationMethods publickey
 PasswordAuthentication no
@@ -60,7 +62,7 @@ class Host:
         self.gateway: str = settings["gateway"]
         self.prefix: int = settings["prefix"]
         self.ssh_port: int = settings["ssh_port"]
-        self.user: str = settings["user"]
+        self.users: list[str] = [settings["user"], settings["jump_user"]]
         self.small_mb: int = settings["small_storage_mb"]
         self.small = lab.path("mnt/clients-small")
         self.mark = f"cloudpods-lab {lab.root}"
@@ -89,16 +91,25 @@ class Host:
 
     def _bridge_up(self) -> None:
         alias = f"/sys/class/net/{self.bridge}/ifalias"
+        if self._is_half_made():
+            _call("ip", "link", "del", self.bridge)
         if os.path.exists(alias):
             if read_text(alias).strip() != self.mark:
                 raise PveError(f"the interface '{self.bridge}' is not this lab's: give lab_node_bridge another name")
             return
         self._check_network()
+        # A bridge cannot be made with its mark: until it has all it needs, this file says whose it is.
+        write_text(self.lab.path("run/bridge.making"), "")
         _call("ip", "link", "add", self.bridge, "type", "bridge")
         _call("ip", "link", "set", self.bridge, "alias", self.mark)
         _call("ip", "addr", "add", f"{self.gateway}/{self.prefix}", "dev", self.bridge)
         _call("ip", "link", "set", self.bridge, "up")
+        os.unlink(self.lab.path("run/bridge.making"))
         self.changes.append("bridge")
+
+    def _is_half_made(self) -> bool:
+        """Return whether the bridge is what an ended `up` left of its making."""
+        return os.path.exists(self.lab.path("run/bridge.making")) and os.path.isdir(f"/sys/class/net/{self.bridge}/bridge")
 
     @property
     def network(self) -> ipaddress.IPv4Network:
@@ -113,7 +124,7 @@ class Host:
                 raise PveError(f"the network {self.network} overlaps the route '{line.strip()}': give lab_node_gateway another")
 
     def _bridge_down(self) -> None:
-        if read_text(f"/sys/class/net/{self.bridge}/ifalias").strip() == self.mark:
+        if self._is_half_made() or read_text(f"/sys/class/net/{self.bridge}/ifalias").strip() == self.mark:
             _call("ip", "link", "del", self.bridge)
             self.changes.append("bridge")
 
@@ -161,16 +172,16 @@ class Host:
     # -- sshd ------------------------------------------------------------------------------------------------------
 
     def _keys(self) -> None:
-        """Make the host's key and the caller's, and tell the caller's ssh whom to expect."""
+        """Make the host's key and the callers', and tell the caller's ssh whom to expect."""
         ssh = self.lab.path("ssh")
-        os.makedirs(ssh, exist_ok=True)
-        for name in ("host_ed25519", "id_ed25519"):
+        os.makedirs(f"{ssh}/sshd_config.d", exist_ok=True)
+        for name in ("host_ed25519", "id_ed25519", "jump_ed25519"):
             if not os.path.exists(f"{ssh}/{name}"):
                 _call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"{name}@{self.lab.node}", "-f", f"{ssh}/{name}")
                 self.changes.append(name)
         kind, key = read_text(f"{ssh}/host_ed25519.pub").split()[:2]
         self._file("ssh/known_hosts", f"[127.0.0.1]:{self.ssh_port} {kind} {key}\n")
-        config = SSHD_CONFIG.format(ssh=ssh, root=self.lab.root, ssh_port=self.ssh_port, user=self.user)
+        config = SSHD_CONFIG.format(ssh=ssh, root=self.lab.root, ssh_port=self.ssh_port, users=" ".join(self.users))
         if self._file("ssh/sshd_config", config):
             self._sshd_down()
 
@@ -187,11 +198,21 @@ class Host:
         if self._sshd_pid():
             return
         if not os.path.isdir("/run/sshd"):
-            os.mkdir("/run/sshd", 0o755)
             write_text(self.lab.path("run/made-run-sshd"), "")
+            os.mkdir("/run/sshd", 0o755)
         config = self.lab.path("ssh/sshd_config")
         # In a session and with descriptors of its own: it outlives whoever lays the lab.
         _call("/usr/sbin/sshd", "-f", config, "-E", self.lab.path("log/sshd.log"), detached=True)
+        self._await_pid()
+        self.changes.append("sshd")
+
+    def reload(self) -> None:
+        """Make sshd read its configuration again; open sessions stay. It begins anew, and writes its pid once it listens."""
+        pid = self._sshd_pid()
+        if not pid:
+            raise PveError("sshd does not run: lab-host up starts it")
+        os.unlink(self.lab.path("run/sshd.pid"))
+        os.kill(pid, signal.SIGHUP)
         self._await_pid()
         self.changes.append("sshd")
 
@@ -298,11 +319,11 @@ def _call(*argv: str, stdin: str = "", detached: bool = False) -> str:
 def main(root: str, argv: list[str]) -> int:
     """Do as asked; print `changed` or `unchanged`; return the exit code."""
     parser = argparse.ArgumentParser(prog="lab-host", description="Prepare this machine for a lab with real containers.")
-    parser.add_argument("action", choices=("up", "down"))
+    parser.add_argument("action", choices=("up", "reload", "down"))
     options = parser.parse_args(argv)
     host = Host(Lab(root))
     try:
-        host.up() if options.action == "up" else host.down()
+        {"up": host.up, "reload": host.reload, "down": host.down}[options.action]()
     except PveError as error:
         sys.stderr.write(f"{error.message}\n")
         return 1
