@@ -58,5 +58,12 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
 
 
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
-    """A lost backup runs again: the script finds the archive of the same job, if it was finished, and names it."""
-    return None
+    """A lost backup is done when the node has its archive; what retention took away meanwhile is not in the list any more."""
+    pod = CloudPod.find(str(job.cloud_pod_id))
+    listed = {backup["volid"]: backup for backup in seen.get("backups") or []}
+    of_job = next((volid for volid, backup in listed.items() if (backup["pod"], backup["job"]) == (pod.id, job.id)), None)
+    if of_job is None:
+        return None
+    known = {"volid": of_job, "size_bytes": listed[of_job].get("size_bytes"), "storage": of_job.partition(":")[0]}
+    removed = [row.volid for row in CloudPodBackup.of_pod(pod, "ready") if row.volid not in listed]
+    return {"vmid": seen["vmid"], "archive": {**known, "mode": job.payload["mode"]}, "removed": removed, "changed": True}

@@ -96,10 +96,14 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
 
 
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
-    """A lost restore is done when the new pod stands and runs, or when the pod in place says that this job restored it."""
+    """A lost restore is done when the new pod stands and runs, or when the pod in place says that this job restored it.
+
+    One that ran before and does not yet was not started again: the script does that when it runs once more.
+    """
     if job.payload["asNew"]:
         return create.settle(job, seen)
-    by_us = (seen.get("restored") or {}).get("job") == job.id
-    if by_us and change.is_ours(CloudPod.find(str(job.cloud_pod_id)), seen):
+    pod = CloudPod.find(str(job.cloud_pod_id))
+    by_us = (seen.get("restored") or {}).get("job") == job.id and change.is_ours(pod, seen)
+    if by_us and (seen.get("status") == "running" or pod.power_state == "stopped"):
         return {"vmid": seen["vmid"], "cloudpod": seen, "archive": {"volid": job.payload["archive"]}, "changed": True}
     return None

@@ -58,8 +58,13 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
 
 
 def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
-    """The archive did not pass; or, when another run could have ended otherwise, nobody knows yet whether it would."""
-    judged = {} if failure["retryable"] else {"drilled_at": db.now(), "drill_passed": False}
+    """The archive did not pass, or it did and its copy could not be removed, or the drill was not held: `passed` tells.
+
+    Without it, and when another run might end otherwise, nothing is known of the archive yet.
+    """
+    passed = failure.get("passed")
+    known = passed is True or (passed is False and not failure["retryable"])
+    judged = {"drilled_at": db.now(), "drill_passed": passed} if known else {}
     CloudPodBackup.note_drill(job.payload["backupId"], drill_error=failure["msg"], **judged)
     change.record(
         "ERROR",

@@ -5,7 +5,8 @@ the functions of `Handler`.
 """
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from shim.jobs.models import CloudPodJob
@@ -31,7 +32,8 @@ class Handler(Protocol):
 class Action:
     """One kind of job. Lower `priority` runs first; `timeout_s` bounds one run; `tries` bounds the runs.
 
-    Of the jobs that are `one_per_node`, whatever their types, a node runs one at a time.
+    Of the jobs that are `one_per_node`, whatever their types, a node runs one at a time. `look` is what the look at the node
+    that settles a lost run is given besides the vmid.
     """
 
     type: str
@@ -43,6 +45,7 @@ class Action:
     tries: int = 3
     changes_pod: bool = True
     one_per_node: bool = False
+    look: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def handler(self) -> Handler:
@@ -113,6 +116,7 @@ ACTIONS: dict[str, Action] = {
             timeout_s=6 * 3600,
             # vzdump itself does no more, and two would wear the disks of everybody's pods.
             one_per_node=True,
+            look={"backups": True},
         ),
         Action(
             type="ADOPT",

@@ -18,6 +18,10 @@ from typing import Any
 UNKNOWN, NOTHING = "unknown", "nothing"
 
 
+# Of a failed task's result, what the job keeps beside these.
+KEPT = ("rc", "stderr", "busy", "differences", "parameters", "passed")
+
+
 @dataclass(frozen=True)
 class _Cause:
     """Words of ssh's, whether the same run may succeed later, what it left, and what to do."""
@@ -55,7 +59,7 @@ _LOST = _Cause((), True, UNKNOWN, "the connection was lost; a look at the node t
 
 def of_task(host: str, res: dict[str, Any]) -> dict[str, Any]:
     """Given the result of a failed task, return the failure."""
-    kept: dict[str, Any] = {key: res[key] for key in ("rc", "stderr", "busy", "differences", "parameters") if key in res}
+    kept: dict[str, Any] = {key: res[key] for key in KEPT if key in res}
     # Our modules always say what is left. A module that died said nothing: only a look at the node tells. What fails before
     # the module's own work (the playbook's check, a mistyped argument) has a message and no exit code.
     died = "left_behind" not in res and ("rc" in res or "module_stdout" in res)

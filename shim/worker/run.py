@@ -128,7 +128,7 @@ def _why_lost(job: CloudPodJob) -> str | None:
 def _look(job: CloudPodJob, settings: Settings, lease: Lease) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Return what `cloudpod_info` says of the job's pod, and the failure when the node does not say."""
     vmid = job.payload["vmid"]
-    found = _play(job, settings, lease, "cloudpod_info.yml", {"vmids": [vmid]}, LOOK_TIMEOUT_S)
+    found = _play(job, settings, lease, "cloudpod_info.yml", {"vmids": [vmid], **ACTIONS[job.type].look}, LOOK_TIMEOUT_S)
     pods: list[dict[str, Any]] = ((found.result or {}).get(job.node_name) or {}).get("pods", [])
     seen = next((pod for pod in pods if pod.get("vmid") == vmid), None)
     if seen is not None:

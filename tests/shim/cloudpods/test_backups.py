@@ -2,6 +2,8 @@
 
 import pytest
 
+from shim import db
+from shim.jobs.catalog import ACTIONS
 from shim.worker.playbook import Outcome
 
 TENANT, OTHER_TENANT = "TENANT-123", "TENANT-456"
@@ -142,3 +144,33 @@ def test_every_backup_hands_on_the_retention_of_the_tenants_plan(pod, back_up, s
 def test_the_plan_as_it_is_now_counts_not_as_it_was_sold(pod, back_up, sql):
     sql("UPDATE cloud_pods SET plan_snapshot = %s::jsonb", '{"backupPolicy": "enterprise"}')
     assert back_up(made(1))["retention"] == KEPT["basic"]
+
+
+@pytest.fixture
+def settled(rows, pod, sql):
+    """Return a way to settle a lost backup of the pod, which had the archives of the 1st and 2nd, by what the node lists."""
+
+    def settle(*listed):
+        for day in (1, 2):
+            rows.backup(pod, volid=volid(day))
+        with db.session():
+            job = rows.running("BACKUP", pod=pod, payload={"vmid": 9101, "mode": "suspend"}, lost=True)
+            mine = {"tenant": TENANT, "pod": pod, "job": job.id, "size_bytes": 5}
+            backups = [{**mine, **other, "volid": volid(day)} for day, other in listed]
+            return ACTIONS["BACKUP"].handler.settle(job, {"vmid": 9101, "exists": True, "backups": backups})
+
+    return settle
+
+
+OTHERS = {"job": "an earlier one"}
+
+
+def test_a_lost_backup_whose_archive_is_there_is_done_and_shows_what_retention_took(settled):
+    result = settled((3, {}), (2, OTHERS))
+    assert result["archive"] == {"volid": volid(3), "size_bytes": 5, "storage": "vzdump-backups", "mode": "suspend"}
+    assert result["removed"] == [volid(1)]
+
+
+@pytest.mark.parametrize("other", [OTHERS, {"job": None}, {"pod": "another", "tenant": OTHER_TENANT}], ids=str)
+def test_a_lost_backup_whose_archive_is_not_there_runs_again(settled, other):
+    assert settled((3, other), (2, OTHERS), (1, OTHERS)) is None

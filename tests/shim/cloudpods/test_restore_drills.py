@@ -15,8 +15,8 @@ def volid(vmid, day=1):
     return f"vzdump-backups:backup/vzdump-lxc-{vmid}-2026_11_{day:02}-00_05_47.tar.zst"
 
 
-def failed(msg="the pod does not start", *, retryable=False):
-    return Outcome(None, {"msg": msg, "retryable": retryable, "left_behind": "nothing"})
+def failed(msg="the pod does not start", *, retryable=False, **details):
+    return Outcome(None, {"msg": msg, "retryable": retryable, "left_behind": "nothing", **(details or {"passed": False})})
 
 
 @pytest.fixture
@@ -81,20 +81,33 @@ def test_a_drill_that_failed_is_noted_with_its_reason(pod, drill, finish, archiv
     assert (archive(2)["drillPassed"], archive(2)["drillError"]) == (True, None)
 
 
-def test_a_drill_that_could_not_be_held_says_nothing_about_the_archive(pod, drill, finish, archive, sql):
+@pytest.mark.parametrize(
+    "details",
+    [{"retryable": True}, {"retryable": True, "stderr": ""}, {"retryable": False, "stderr": ""}],
+    ids=["another run may end otherwise", "the node is away", "the node is not let in"],
+)
+def test_a_drill_that_could_not_be_held_says_nothing_about_the_archive(pod, drill, finish, archive, sql, details):
     answer = drill()
     sql("UPDATE cloud_pod_jobs SET max_tries = 1")
-    finish(answer, failed("cannot reach node lab1", retryable=True))
+    finish(answer, failed("cannot reach node lab1", **details))
     seen = archive(2)
     assert (seen["drilledAt"], seen["drillPassed"], seen["drillError"]) == (None, None, "cannot reach node lab1")
     assert last_event(sql) == ("ERROR", "RESTORE_DRILL_FAILED")
 
 
+def test_a_drill_that_passed_but_left_its_copy_says_both(pod, drill, finish, archive, sql):
+    left = {"msg": "its copy could not be removed", "retryable": False, "left_behind": "container 900009101", "passed": True}
+    finish(drill(), Outcome(None, left))
+    seen = archive(2)
+    assert (seen["drillPassed"], seen["drillError"]) == (True, "its copy could not be removed")
+    assert last_event(sql) == ("ERROR", "RESTORE_DRILL_FAILED")
+
+
 @pytest.mark.parametrize("result", [{}, {"passed": False}, {"passed": None}, {"passed": "yes"}], ids=str)
-def test_a_drill_that_ended_well_without_having_passed_has_failed(pod, drill, finish, archive, result):
+def test_a_drill_that_ended_well_without_having_passed_has_not_passed(pod, drill, finish, archive, result):
     finish(drill(), Outcome(result, None))
-    assert archive(2)["drillPassed"] is False
-    assert archive(2)["drillError"]
+    assert archive(2)["drillPassed"] is None
+    assert "unusable" in archive(2)["drillError"]
 
 
 def test_one_drill_of_a_pod_at_a_time(pod, drill, finish, assert_problem):

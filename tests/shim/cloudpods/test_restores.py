@@ -257,8 +257,8 @@ def test_retention_rests_while_an_archive_of_the_pod_is_restored_elsewhere(resto
 def lost(rows, session):
     """Return a way to make a lost restore of some kind, and to settle it by what the node shows."""
 
-    def settle(as_new, job_of_description="this", **other):
-        pod = rows.pod(vmid=9101, status="provisioning" if as_new else "active")
+    def settle(as_new, job_of_description="this", before="running", **other):
+        pod = rows.pod(vmid=9101, status="provisioning" if as_new else "active", power_state=before)
         payload = {"vmid": 9101, "asNew": as_new, "archive": volid(9101), "backupId": "b"}
         job = rows.running("RESTORE", pod=pod, payload=payload, lost=True)
         by = job.id if job_of_description == "this" else job_of_description
@@ -288,6 +288,11 @@ def test_a_lost_restore_in_place_that_another_job_or_none_did_runs_again(lost, b
 
 def test_a_lost_restore_in_place_of_a_pod_that_was_never_restored_runs_again(lost):
     assert lost(False, restored=None) is None
+
+
+@pytest.mark.parametrize(("before", "after"), [("stopped", 9101), ("running", None), ("unknown", None)])
+def test_a_lost_restore_in_place_that_was_not_started_again_runs_again(lost, before, after):
+    assert lost(False, before=before, status="stopped") == after
 
 
 def test_a_lost_restore_as_new_that_does_not_run_runs_again(lost):
