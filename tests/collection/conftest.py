@@ -134,6 +134,27 @@ class SiteScripts:
         script.write_text(f'#!/bin/bash\n# Acme hosting\necho "$*" >>"$0.args"\n{body}\n')
         script.chmod(0o755)
 
+    def write_ours(self, verb: str, body: str) -> None:
+        """Write ``cloudpod-<verb>.sh`` as one of ours, which the modules know by its marker."""
+        self.write(verb, body)
+        script = self.dir / f"cloudpod-{verb}.sh"
+        script.write_text(script.read_text().replace("# Acme hosting", "# migra.cloudpods: what a test wants"))
+
+    def show(self, *rows: dict) -> None:
+        """Let our info script answer with these rows."""
+        (self.dir / "rows.json").write_text(json.dumps({"node": "lab1", "pool": "ClientPods", "pods": rows}))
+        self.write_ours("info", 'cat "${0%/*}/rows.json"')
+
+    def change(self, verb: str, summary: dict, *rows: dict) -> None:
+        """Let one of our scripts succeed with a summary, after which the info script answers with these rows."""
+        (self.dir / f"{verb}.json").write_text(json.dumps({"node": "lab1", "pool": "ClientPods", "pods": rows}))
+        lines = "\n".join(f"{key:<9}: {value}" for key, value in summary.items())
+        self.write_ours(verb, f'cp "${{0%/*}}/{verb}.json" "${{0%/*}}/rows.json"\ncat <<EOF\n{lines}\nEOF')
+
+    def fail(self, verb: str, rc: int, error: str, retryable: str = "no", left: str = "nothing") -> None:
+        """Let one of our scripts fail as ours do."""
+        self.write_ours(verb, f"cat >&2 <<EOF\nError    : {error}\nRetryable: {retryable}\nLeft     : {left}\nEOF\nexit {rc}")
+
     def calls(self, verb: str) -> list[str]:
         """Return the arguments of every call of a script."""
         log = self.dir / f"cloudpod-{verb}.sh.args"

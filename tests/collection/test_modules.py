@@ -158,6 +158,21 @@ def test_an_unfinished_create_is_done_again(call, node, pod):
     assert again.cloudpod["unfinished"] is False
 
 
+def test_a_create_that_was_killed_before_the_marker_was_written_is_done_again_or_destroyed(call, node, vmid):
+    """What ``pct create`` writes first is a conf of nothing but its lock; whose it is stands in the address file alone."""
+    bare = node.dir / f"etc/pve/nodes/lab1/lxc/{vmid}.conf"
+    ipam = node.dir / "etc/migra/ipam-cloudpods.txt"
+    lines = ipam.read_text()
+    for name, parameters in (("cloudpod_create", POD), ("cloudpod_destroy", {"tenant_id": "TENANT-123"})):
+        ipam.write_text(f"{lines}10.1.10.249 {vmid} client-portal TENANT-123 reserved:job1.1\n")
+        bare.write_text("lock: create\n")
+        stranger = call(name, vmid=vmid, **{**parameters, "tenant_id": "TENANT-9"})
+        assert (stranger.failed, stranger.rc in (73, 77)) == (True, True), stranger.raw
+        done = call(name, vmid=vmid, pod_id="p1", **parameters)
+        assert done.changed, done.raw
+        call("cloudpod_destroy", vmid=vmid)
+
+
 # --- destroy -----------------------------------------------------------------------------------------------------
 
 
@@ -507,7 +522,33 @@ BAD = {
     ],
     "cloudpod_destroy": ONE_POD,
     "cloudpod_scale": [*ONE_POD, *SIZE],
-    "cloudpod_backup": [*ONE_POD, ("storage", "a/b"), ("mode", "copy")],
+    "cloudpod_backup": [
+        *ONE_POD,
+        ("storage", "a/b"),
+        ("mode", "copy"),
+        ("retention", {}),
+        ("retention", {"keep_last": 0}),
+        ("retention", {"keep_last": 1000}),
+        ("retention", "keep-last=3"),
+    ],
+    "cloudpod_restore": [
+        *ONE_POD,
+        ("archive", "/var/lib/vz/dump/x.tar.zst"),
+        ("archive", "{{ lookup('pipe', 'id') }}"),
+        ("from_pod_id", "a b"),
+        ("from_vmid", 9101),
+        ("hostname", "copy"),
+        ("force", "maybe"),
+    ],
+    "cloudpod_adopt": ONE_POD,
+    "cloudpod_restore_drill": [
+        *ONE_POD,
+        ("vmid", 100000000),
+        ("drill_vmid", 9999),
+        ("archive", "local:vztmpl/x.tar.zst"),
+        ("boot_timeout_s", 0),
+        ("storage", "a/b"),
+    ],
     "cloudpod_power": [*ONE_POD, ("state", "off"), ("shutdown_timeout_s", 0), ("shutdown_timeout_s", 3601), ("force", "maybe")],
     "cloudpod_snapshot": [
         *ONE_POD,
@@ -538,6 +579,9 @@ GOOD = {
     "cloudpod_destroy": {"vmid": 9999},
     "cloudpod_scale": {"vmid": 9999, "cores": 2, "memory_mb": 2048},
     "cloudpod_backup": {"vmid": 9999},
+    "cloudpod_restore": {"vmid": 9999, "tenant_id": "TENANT-123", "pod_id": "p1"},
+    "cloudpod_adopt": {"vmid": 9999, "tenant_id": "TENANT-123", "pod_id": "p1"},
+    "cloudpod_restore_drill": {"vmid": 9999, "tenant_id": "TENANT-123"},
     "cloudpod_power": {"vmid": 9999, "state": "running"},
     "cloudpod_snapshot": {"vmid": 9999, "name": "before"},
     "cloudpod_info": {},

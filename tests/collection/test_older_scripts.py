@@ -67,8 +67,10 @@ def test_destroy_sends_the_vmid_alone_and_warns_about_the_guard(run_module, site
 
 def test_backup_returns_what_the_summary_says(run_module, site):
     site.write("backup", "echo 'Archive  : t7-backup:backup/x.tar.zst'; echo 'Size     : 5 GB'")
-    made = run_module("cloudpod_backup", **site.access, vmid=9101, mode="stop")
+    made = run_module("cloudpod_backup", **site.access, vmid=9101, mode="stop", retention={"keep_last": 3})
     assert site.calls("backup") == ["9101 --mode stop"]
+    assert "retention was not sent" in made.warnings
+    assert made.removed == []
     assert made.archive == {
         "volid": "t7-backup:backup/x.tar.zst", "size_bytes": None, "mode": "stop", "storage": None, "duration_s": None,
     }  # fmt: skip
@@ -117,7 +119,16 @@ def test_all_pods_cannot_be_asked_for(run_module, site):
     assert "cloudpod-info.sh is not" in run_module("cloudpod_info", **site.access, all=True).msg
 
 
-@pytest.mark.parametrize(("verb", "parameters"), [("power", {"state": "stopped"}), ("snapshot", {"name": "before"})])
+OWNED = {"tenant_id": "TENANT-123", "pod_id": "p1"}
+OURS_ALONE = [
+    ("power", {"state": "stopped"}),
+    ("snapshot", {"name": "before"}),
+    ("restore", OWNED),
+    ("adopt", OWNED),
+]
+
+
+@pytest.mark.parametrize(("verb", "parameters"), OURS_ALONE)
 def test_what_the_master_spec_does_not_know_is_not_guessed_at(run_module, site, verb, parameters):
     site.write(verb, ":")
     refused = run_module(f"cloudpod_{verb}", **site.access, vmid=9101, **parameters)
@@ -126,11 +137,12 @@ def test_what_the_master_spec_does_not_know_is_not_guessed_at(run_module, site, 
     assert site.calls(verb) == []
 
 
-@pytest.mark.parametrize(("verb", "parameters"), [("power", {"state": "stopped"}), ("snapshot", {"name": "before"})])
-def test_what_cannot_look_first_is_not_done(run_module, node, site, verb, parameters):
-    shutil.copy2(node.dir / f"sbin/cloudpod-{verb}.sh", site.dir)
+@pytest.mark.parametrize(("verb", "parameters"), OURS_ALONE)
+def test_what_cannot_look_first_is_not_done(run_module, site, verb, parameters):
+    site.write_ours(verb, ":")
     refused = run_module(f"cloudpod_{verb}", **site.access, vmid=9101, **parameters)
     assert "cloudpod-info.sh is not beside the scripts" in refused.msg
+    assert site.calls(verb) == []
 
 
 @pytest.fixture

@@ -139,7 +139,7 @@ class Action:
         if result['changed']:
             result['diff'] = {'before': {'archive': None}, 'after': {'archive': result['archive']}}
             if result['removed']:
-                result['diff']['before']['archives'] = result['removed']
+                result['diff']['before']['removed'] = result['removed']
         return result
 
     def adopt(self) -> dict:
