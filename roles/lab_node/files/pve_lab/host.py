@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from . import cgroups
+from . import cgroups, firewall
 from .errors import PveError
 from .files import read_text, write_text
 from .lab import Lab
@@ -254,8 +254,17 @@ class Host:
                 backend.stop(vmid)
             backend.forget(vmid)
             self.changes.append(f"container {vmid}")
+        self._firewalls_down()
         for folder in _cgroup_parents():
             cgroups.remove_empty(folder)
+
+    def _firewalls_down(self) -> None:
+        """Remove the rules of containers that vanished without being destroyed."""
+        mine = f"table bridge {firewall.prefix(self.lab)}"
+        for line in _call("nft", "list", "tables").splitlines():
+            if line.startswith(mine):
+                _call("nft", "delete", *line.split())
+                self.changes.append(line)
 
 
 def _cgroup_parents() -> list[str]:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from . import cgroups, lxc_config
+from . import cgroups, firewall, lxc_config
 from .conf import Section
 from .errors import PveError
 from .files import held, read_text, remove_tree, write_text
@@ -59,6 +59,7 @@ class Lxc(Simulated):
         limits = cgroups.limits(vmid, section, sorted(os.sched_getaffinity(0)), unified)
         write_text(f"{home}/config", lxc_config.text(vmid, section, _rootfs(volume), limits, unified))
         self._prepare_guest(volume, section, vmid)
+        firewall.apply(self.lab, vmid, section)
         log = self.lab.path("log", f"lxc-{vmid}.log")
         done = _run("lxc-start", "-n", str(vmid), "-d", "-l", "WARN", "-o", log, check=False)
         if done.returncode:
@@ -113,7 +114,8 @@ class Lxc(Simulated):
         _run("lxc-freeze" if frozen else "lxc-unfreeze", "-n", str(vmid))
 
     def forget(self, vmid: int) -> None:
-        """Remove lxc's directory, groups and log of a destroyed container."""
+        """Remove lxc's directory, groups, log and firewall of a destroyed container."""
+        firewall.remove(self.lab, vmid)
         cgroups.remove(vmid)
         home = f"{LXC_PATH}/{vmid}"
         if read_text(f"{home}/{MARK}") == self.lab.root:
@@ -124,6 +126,12 @@ class Lxc(Simulated):
     def set_limits(self, vmid: int, section: Section) -> None:
         """Bring a running container's limits in line with its configuration."""
         cgroups.apply(vmid, cgroups.limits(vmid, section, sorted(os.sched_getaffinity(0)), cgroups.is_unified()))
+
+    def set_network(self, vmid: int, section: Section) -> None:
+        """Bring a running container's links and firewall in line with its configuration."""
+        firewall.apply(self.lab, vmid, section)
+        for name, pairs in lxc_config.interfaces(section):
+            _run("ip", "link", "set", f"veth{vmid}i{name[3:]}", "down" if pairs.get("link_down") == "1" else "up")
 
     def figures(self, vmid: int) -> dict[str, int]:
         """Return a running container's memory and swap in bytes, uptime in seconds and first pid."""

@@ -24,11 +24,16 @@ def text(vmid: int, section: Section, rootfs: str, limits: list[Limit], unified:
         ("lxc.cgroup.dir.container.inner", "ns"),
         ("lxc.environment", "TERM=linux"),
     ]
-    for name in sorted(key for key in section if re.match(r"net\d+\Z", key)):
-        pairs += _network(vmid, int(name[3:]), split_properties(section[name]))
+    for name, properties in interfaces(section):
+        pairs += _network(vmid, int(name[3:]), properties)
     prefix = "lxc.cgroup2" if unified else "lxc.cgroup"
     pairs += [(f"{prefix}.{name}", value) for _, name, value in limits]
     return "".join(f"{key} = {value}\n" for key, value in [*pairs, *section.raw])
+
+
+def interfaces(section: Section) -> list[tuple[str, dict[str, str]]]:
+    """Return key and properties of each of a container's interfaces."""
+    return [(key, split_properties(section[key])) for key in sorted(section) if re.match(r"net\d+\Z", key)]
 
 
 def _network(vmid: int, number: int, pairs: dict[str, str]) -> list[tuple[str, str]]:
@@ -44,5 +49,8 @@ def _network(vmid: int, number: int, pairs: dict[str, str]) -> list[tuple[str, s
         (f"{prefix}.mtu", pairs.get("mtu", "")),
         (f"{prefix}.ipv4.address", pairs.get("ip", "") if "/" in pairs.get("ip", "") else ""),
         (f"{prefix}.ipv4.gateway", pairs.get("gw", "")),
+        # Once the host's end is up, before the guest's first process: as if the cable were pulled. lxc adds words to this
+        # line, which sh takes for parameters.
+        (f"{prefix}.script.up", f'/bin/sh -c "ip link set veth{vmid}i{number} down"' if pairs.get("link_down") == "1" else ""),
     ]
     return [(key, value) for key, value in lines if value]

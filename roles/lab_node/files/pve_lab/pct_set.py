@@ -77,6 +77,7 @@ def _apply(call: Call, conf: Conf, given: dict[str, str], delete: list[str], rev
         conf.apply_pending()
     if running:  # before the file is written: what the kernel refuses is not to stand there
         call.lab.backend.set_limits(call.vmid, conf.main)
+        call.lab.backend.set_network(call.vmid, conf.main)
     call.lab.save(call.vmid, conf)
     _check_bridges(call, given)
 

@@ -6,7 +6,7 @@ A backend is what differs between the lab nodes; everything else of the commands
 |---|---|
 | `running_vmids`, `is_running` | which containers run |
 | `start`, `stop`, `shutdown`, `freeze`, `forget` | change that; `forget` removes what is left of a destroyed one |
-| `set_limits`, `figures` | a running container's limits and usage |
+| `set_limits`, `set_network`, `figures` | a running container's limits, links and usage |
 | `execute`, `push`, `pull` | reach into a running container |
 | `has_bridge` | whether the node has this bridge |
 | `unpack`, `put_file`, `host_keys` | fill a new container's volume |
@@ -72,6 +72,9 @@ class Simulated:
     def set_limits(self, vmid: int, section: Section) -> None:
         """Bring a running container's limits in line with its configuration."""
         runtime.update_limits(self.lab, vmid, section)
+
+    def set_network(self, vmid: int, section: Section) -> None:
+        """Bring a running container's network in line with its configuration: nothing here."""
 
     def figures(self, vmid: int) -> dict[str, int]:
         """Return a running container's memory and swap in bytes, uptime in seconds and first pid."""
