@@ -230,7 +230,8 @@ def test_without_a_run_or_for_another_job_there_is_another_archive(pod: Scripts)
 
 
 @pytest.mark.parametrize(("storage", "words"), [
-    ("clients-backup", "storage 'clients-backup' cannot hold content 'backup' on this node"),
+    ("clients-backup", "storage 'clients-backup' is a zfspool, which cannot hold archives: "
+     "name one of type dir, nfs or cifs with the content 'backup'"),
     ("nosuch", "storage 'nosuch' does not exist"),
 ])  # fmt: skip
 def test_a_storage_that_cannot_hold_archives_is_refused(pod: Scripts, storage: str, words: str) -> None:

@@ -193,11 +193,14 @@ class Parser:
         return bool(argv)
 
     def _full_name(self, name: str) -> str:
-        """Return an option's full name for an unambiguous beginning of it; note it as an error otherwise."""
+        """Return an option's full name for an unambiguous beginning of it, case aside; note it as an error otherwise."""
         name = name.lower()
-        if name in self._options or (self._indexed and config_option(name)):
+        full_names = {known.lower(): known for known in self._options}
+        if name in full_names:
+            return full_names[name]
+        if self._indexed and config_option(name):
             return name
-        candidates = sorted(known for known in self._options if name and known.startswith(name))
+        candidates = sorted(known for lower, known in full_names.items() if name and lower.startswith(name))
         if len(candidates) == 1:
             return candidates[0]
         self._errors.append(

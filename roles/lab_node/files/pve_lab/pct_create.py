@@ -3,6 +3,9 @@
 The file passes through the stages a real create leaves behind when it is killed: first nothing but `lock: create`,
 then (the root file system is unpacked) the whole configuration still locked, then the lock is gone and the pool
 entry made. A failure or a signal removes file and volumes again.
+
+A forced restore frees the old volumes once it has made the new ones, and before it unpacks: as with the real one, a
+failure from then on leaves nothing of the old container, and one to make the new volumes leaves the old without a file.
 """
 
 from __future__ import annotations
@@ -30,22 +33,30 @@ def create(call: Call) -> None:
     _check_free(call)
     section = _given(call)
     _check_targets(call, section)
-    old, taken = None, False
+    work = None
     try:
         with uninterrupted():
-            old = _take_vmid(call)
-            taken = True
-        conf = _build(call, section, keys, old)
+            work = Work(_take_vmid(call))
+        conf = _build(call, section, keys, work)
     except (PveError, OSError) as error:
-        if not taken:
+        if not work:
             raise
         if not isinstance(error, LeftBehind):
-            _undo(call, old)
+            _undo(call, work)
         raise PveError(f"unable to {_verb(call)} CT {call.vmid} - {error}", getattr(error, "rc", 255)) from None
     if pool := call.parameters.get("pool"):
         pools.join(call.lab, pool, call.vmid)
     if call.flag("start"):
         pct_power.bring_up(call.lab, call.vmid, conf)
+
+
+class Work:
+    """What a create or restore replaces and has made so far."""
+
+    def __init__(self, old: Conf | None) -> None:
+        self.old = old  # what a forced restore replaces
+        self.begun = old is None  # whether a failure takes the container's file away
+        self.made: list[str] = []  # the new volumes
 
 
 def restore(call: Call) -> None:
@@ -117,30 +128,36 @@ def _take_vmid(call: Call) -> Conf | None:
         return old
 
 
-def _undo(call: Call, old: Conf | None) -> None:
-    """Remove what a failed create has made; a forced restore leaves the old container."""
-    keep = set(volumes.volids(old.main)) if old else set()
-    for volid in storage.subvolumes_of(call.lab, call.vmid):
-        if volid not in keep:
-            storage.free(call.lab, volid)
+def _undo(call: Call, work: Work) -> None:
+    """Remove what a failed create has made; a forced restore that had not begun leaves the old container."""
+    for volid in work.made:
+        storage.free(call.lab, volid)
     with call.lab.locked(call.vmid):
-        if old:
-            call.lab.save(call.vmid, old)
-        elif os.path.exists(call.lab.conf_path(call.vmid)):
-            os.unlink(call.lab.conf_path(call.vmid))
+        if not work.begun and work.old:
+            call.lab.save(call.vmid, work.old)
+            return
+        for path in (call.lab.conf_path(call.vmid), call.lab.firewall_path(call.vmid)):
+            if os.path.exists(path):
+                os.unlink(path)
 
 
 # -- the work ------------------------------------------------------------------------------------------------------
 
 
-def _build(call: Call, given: Section, keys: str, old: Conf | None) -> Conf:
+def _build(call: Call, given: Section, keys: str, work: Work) -> Conf:
     """Make the volumes, unpack, write the configuration in its stages; return it."""
     if call.flag("restore"):
         section, source = _recovered(call, given)
     else:
         section, source = given, _template(call)
+    work.begun = True
     for name in filter(volumes.is_volume_option, sorted(section)):
-        section[name] = volumes.allocate(call.lab, call.vmid, section[name])
+        with uninterrupted():
+            section[name] = volumes.allocate(call.lab, call.vmid, section[name])
+            work.made.append(split_properties(section[name], "volume")["volume"])
+    if work.old:
+        volumes.free_all(call.lab, work.old)
+        call.lab.save(call.vmid, Conf(Section(lock="create")))
     root = volumes.root_path(call.lab, section)
     if call.flag("restore"):
         print(f"restoring '{source[0]}' now..")
@@ -154,8 +171,6 @@ def _build(call: Call, given: Section, keys: str, old: Conf | None) -> Conf:
         _restore_firewall(call, source[1])
     else:
         _set_up_guest(call, root, conf.main, keys)
-    if old:
-        volumes.free_all(call.lab, old)
     with call.lab.locked(call.vmid):
         call.lab.save(call.vmid, conf)
     return conf

@@ -11,6 +11,7 @@ declare -gr OWNER_PATTERN='^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$'
 declare -gr OCTET='(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])'
 declare -gr PERCENT='^([1-9][0-9]?|100)$'
 declare -gr PERCENT_RULE='percent, a number from 1 to 100'
+declare -gr KEEP='keep-(last|hourly|daily|weekly|monthly|yearly)=[0-9]{1,3}'
 declare -gr ADDRESS="$OCTET\\.$OCTET\\.$OCTET\\.$OCTET"
 
 # Each kind of value: its pattern, and the rule in words for the message.
@@ -41,6 +42,9 @@ declare -grA PATTERN=(
   [swap-warning]="$PERCENT"
   [disk-warning]="$PERCENT"
   [disk-critical]="$PERCENT"
+  [archive]='^[A-Za-z][A-Za-z0-9_.-]*:backup/vzdump-lxc-[1-9][0-9]{2,8}-[0-9_]{10}-[0-9_]{8}\.tar(\.(zst|gz|lzo))?$'
+  [from-pod]="$OWNER_PATTERN"
+  [retention]="^$KEEP(,$KEEP)*\$"
 )
 declare -grA RULE=(
   [vmid]='a number from 100 to 999999999'
@@ -68,6 +72,9 @@ declare -grA RULE=(
   [swap-warning]="$PERCENT_RULE"
   [disk-warning]="$PERCENT_RULE"
   [disk-critical]="$PERCENT_RULE"
+  [archive]='<storage>:backup/vzdump-lxc-<vmid>-<date>-<time>.tar, .tar.zst, .tar.gz or .tar.lzo'
+  [from-pod]='1 to 64 of letters, digits, . _ : -, beginning with a letter or digit'
+  [retention]='keep-last=N, keep-hourly=N, keep-daily=N, keep-weekly=N, keep-monthly=N, keep-yearly=N, joined by commas, N up to 999, at least one above 0, none twice'
   [name]='2 to 40 of letters, digits, _ -, beginning with a letter; not current, pending or vzdump'
 )
 declare -grA LOWEST=([cores]=1 [mem]=16 [swap]=0 [disk]=1 [shutdown-timeout]=1 [guest-timeout]=1)
@@ -89,8 +96,19 @@ check_value() {
   fi
   case $kind:$value in
     host:*) ((${#value} <= 253)) || refuse_arguments "$kind: ${RULE[$kind]}" ;;
+    retention:*) check_retention "$value" ;;
     name:current | name:pending | name:vzdump) refuse_arguments "$kind: ${RULE[$kind]}" ;; # words of Proxmox's own
   esac
+}
+
+# Given a retention of the right shape, refuse it when it keeps nothing or says the same thing twice.
+check_retention() {
+  local part keys=' '
+  [[ $1 =~ =0*[1-9] ]] || refuse_arguments "retention: ${RULE[retention]}"
+  for part in ${1//,/ }; do
+    [[ $keys != *" ${part%=*} "* ]] || refuse_arguments "retention: ${RULE[retention]}"
+    keys+="${part%=*} "
+  done
 }
 
 # Given the names of the options a script knows (a flag ends in "!") and its arguments,

@@ -7,14 +7,14 @@ declare -ga IPAM_LINES=()   # the file, line by line
 declare -gA IN_FILE=()      # address → how many lines begin with it
 declare -gA IN_CONF=()      # address → yes, when a conf of any node has it
 
-# Given a line, succeed when it is one of ours and leave its words in LINE_IP, LINE_VMID, LINE_TENANT and LINE_STATE.
+# Given a line, succeed when it is one of ours and leave its words in LINE_IP, LINE_VMID, LINE_HOST, LINE_TENANT and LINE_STATE.
 parse_ipam_line() {
-  local host rest
+  local rest
   [[ $1 != [[:space:]]* ]] || return 1
-  read -r LINE_IP LINE_VMID host LINE_TENANT LINE_STATE rest <<<"$1"
+  read -r LINE_IP LINE_VMID LINE_HOST LINE_TENANT LINE_STATE rest <<<"$1"
   [[ -z $rest && ($LINE_STATE == active || $LINE_STATE == reserved:*) ]] || return 1
   [[ $LINE_VMID =~ ${PATTERN[vmid]} && $LINE_IP =~ ${PATTERN[ip]} ]] || return 1
-  [[ $host =~ ${PATTERN[host]} && $LINE_TENANT =~ ${PATTERN[tenant]} ]]
+  [[ $LINE_HOST =~ ${PATTERN[host]} && $LINE_TENANT =~ ${PATTERN[tenant]} ]]
 }
 
 # Read the file into IPAM_LINES.
@@ -152,6 +152,23 @@ forget_lines() {
   done
 }
 
+# Given host and tenant, make sure that VMID's address IP has an active line of theirs, and set ADDED and RESULT when it
+# had none; exit 73 when it is another's.
+claim_address() {
+  local -r wanted="$IP $VMID $1 $2 active"
+  take_reservation_lock || fail 75 "the address file is busy: another run holds the reservation lock"
+  read_ipam
+  if [[ $'\n'$(printf '%s\n' "${IPAM_LINES[@]}")$'\n' != *$'\n'"$wanted"$'\n'* ]]; then
+    forget_lines "$2"
+    read_taken_addresses
+    [[ -z ${IN_FILE[$IP]:-} ]] || fail 73 "address $IP is taken"
+    IPAM_LINES+=("$wanted")
+    ADDED=yes RESULT=adopted
+    write_ipam || fail 1 "$IPAM_FILE could not be written"
+  fi
+  release_reservation_lock
+}
+
 # Given a tenant (empty: any), free VMID's addresses of that tenant; leave the address in FREED_IP.
 free_address() {
   local rc=0
@@ -176,23 +193,24 @@ activate_address() {
   release_reservation_lock
 }
 
-# Succeed when a reserved line names VMID, leaving its tenant in LINE_TENANT. Readers need no lock: the file is replaced whole.
-has_reserved_line() {
+# Succeed when a line names VMID, leaving its words in LINE_…. Readers need no lock: the file is replaced whole.
+has_line() {
   local line
   read_ipam
   for line in "${IPAM_LINES[@]}"; do
-    [[ $line == *[[:blank:]]"$VMID"[[:blank:]]*reserved:* ]] || continue
-    if parse_ipam_line "$line" && [[ $LINE_VMID == "$VMID" && $LINE_STATE == reserved:* ]]; then return 0; fi
+    [[ $line == *[[:blank:]]"$VMID"[[:blank:]]* ]] || continue
+    if parse_ipam_line "$line" && [[ $LINE_VMID == "$VMID" ]]; then return 0; fi
   done
   return 1
 }
 
-# Succeed when the container just read is what a killed create left: its address still reserved, and our marker in the
-# description, or no more of a conf than pct writes first (then the owner is the line's). Needs the run lock.
+# Succeed when the container just read is what a killed run left: no more of a conf than pct writes first (then the owner is
+# the line's), or our marker in the description while the address is still reserved. Needs the run lock.
 is_unfinished() {
-  has_reserved_line || return 1
+  has_line || return 1
   if conf_is_bare && [[ -z $OWNER_TENANT ]]; then
     OWNER_TENANT=$LINE_TENANT OWNER_POD=${OPTION[pod]:--}
+    return 0
   fi
-  [[ $OWNER_TENANT == "$LINE_TENANT" ]]
+  [[ $LINE_STATE == reserved:* && $OWNER_TENANT == "$LINE_TENANT" ]]
 }

@@ -1,16 +1,19 @@
 # migra.cloudpods: loads everything the node scripts share.
 # shellcheck shell=bash
 #
-# | file           | about                                                     |
-# |----------------|-----------------------------------------------------------|
-# | settings.bash  | what differs from node to node; the only templated file   |
-# | arguments.bash | options and the patterns every value must match           |
-# | node.bash      | what Proxmox's files say, and starting Proxmox's commands |
-# | locks.bash     | the run lock and the reservation lock                     |
-# | ipam.bash      | the address file                                          |
-# | firewall.bash  | a pod's firewall file                                     |
-# | log.bash       | one JSON line per run                                     |
-# | run.bash       | a run's life: begin, signals, failure, end                |
+# | file             | about                                                     |
+# |------------------|-----------------------------------------------------------|
+# | settings.bash    | what differs from node to node; the only templated file   |
+# | arguments.bash   | options and the patterns every value must match           |
+# | node.bash        | what Proxmox's files say, and starting Proxmox's commands |
+# | description.bash | the lines of a container's description                    |
+# | locks.bash       | the run lock and the reservation lock                     |
+# | ipam.bash        | the address file                                          |
+# | firewall.bash    | a pod's firewall file                                     |
+# | archive.bash     | archives: whose they are and what is in them              |
+# | pod.bash         | making a pod that was not there                           |
+# | log.bash         | one JSON line per run                                     |
+# | run.bash         | a run's life: begin, signals, failure, end                |
 
 LC_ALL=C
 export LC_ALL
@@ -22,12 +25,18 @@ export PATH
 source "$LIBRARY_DIR/arguments.bash"
 # shellcheck source=node.bash
 source "$LIBRARY_DIR/node.bash"
+# shellcheck source=description.bash
+source "$LIBRARY_DIR/description.bash"
 # shellcheck source=locks.bash
 source "$LIBRARY_DIR/locks.bash"
 # shellcheck source=ipam.bash
 source "$LIBRARY_DIR/ipam.bash"
 # shellcheck source=firewall.bash
 source "$LIBRARY_DIR/firewall.bash"
+# shellcheck source=archive.bash
+source "$LIBRARY_DIR/archive.bash"
+# shellcheck source=pod.bash
+source "$LIBRARY_DIR/pod.bash"
 # shellcheck source=log.bash
 source "$LIBRARY_DIR/log.bash"
 # shellcheck source=run.bash

@@ -32,15 +32,16 @@ find_container() {
   done
 }
 
-# Read CONF_FILE into CONF, PENDING and the owner named in the description, OWNER_TENANT and OWNER_POD.
+# Read CONF_FILE into CONF, PENDING and what the description says (description.bash).
 read_container() {
   local line section='' key
-  CONF=() PENDING=() OWNER_TENANT='' OWNER_POD=''
+  CONF=() PENDING=()
+  forget_description
   while IFS= read -r line || [[ -n $line ]]; do
     if [[ $line == '['*']' ]]; then
       section=$line
     elif [[ -z $section && $line == '#'* ]]; then
-      read_marker "$line"
+      read_description_line "${line#'#'}"
     elif [[ $line == *:* ]]; then
       key=${line%%:*}
       case $section in
@@ -73,17 +74,21 @@ read_snapshot() {
   return "$found"
 }
 
-# Given a line of the description, take the owner from it if it is our marker. Proxmox encodes ":" in it.
-read_marker() {
-  [[ -z $OWNER_TENANT ]] || return 0
-  [[ ${1//%3[Aa]/:} =~ ^\#cloudpod\ tenant=([A-Za-z0-9][A-Za-z0-9._:-]*)\ pod=(-|[A-Za-z0-9][A-Za-z0-9._:-]*)[[:space:]]*$ ]] || return 0
-  OWNER_TENANT=${BASH_REMATCH[1]} OWNER_POD=${BASH_REMATCH[2]}
+# Leave the address on net0 of the conf just read in IP, empty when it has no fixed one.
+read_address() {
+  IP=''
+  if [[ ${CONF[net0]:-} =~ (^|,)ip=($ADDRESS)/ ]]; then IP=${BASH_REMATCH[2]}; fi
 }
 
 # Succeed when the conf just read is no more than what `pct create` writes first to hold the vmid, or what `pct unlock`
 # makes of that.
 conf_is_bare() {
   ((${#CONF[@]} == 0)) || { ((${#CONF[@]} == 1)) && [[ ${CONF[lock]:-} == create ]]; }
+}
+
+# Succeed when the conf just read is of a restore in place that was ended while Proxmox was at it. Needs the run lock.
+restore_was_killed() {
+  [[ ${CONF[lock]:-} == create && $RESTORE_STEP == @(restoring|unpacked) ]]
 }
 
 # Succeed when VMID is a member of the pool.
@@ -152,6 +157,7 @@ require_our_container() {
 # what Proxmox itself has locked. Even its state means nothing then: vzdump stops and starts it meanwhile.
 require_at_rest() {
   ! is_unfinished || fail 75 "container $VMID is an unfinished create: create it again or destroy it first"
+  ! restore_was_killed || fail 75 "container $VMID is an unfinished restore: restore it again from $RESTORE_ARCHIVE"
   case ${CONF[lock]:-} in
     '' | mounted) ;;
     *) fail 75 "CT is locked (${CONF[lock]})" ;;

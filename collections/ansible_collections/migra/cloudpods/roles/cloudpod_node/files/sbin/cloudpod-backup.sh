@@ -10,37 +10,19 @@ LIBRARY_DIR=${SCRIPT_FILE%/*}/../lib/cloudpods
 # shellcheck source=library.bash
 source "$LIBRARY_DIR/library.bash"
 
-USAGE="$SCRIPT.sh <vmid> --mode snapshot|suspend|stop [--storage S] [--tenant ID] [--pod ID] [--run ID]"
+USAGE="$SCRIPT.sh <vmid> --mode snapshot|suspend|stop [--storage S] [--retention KEEP] [--tenant ID] [--pod ID] [--run ID]"
 
 ARCHIVE='' SIZE=0 BACKING_UP=''
-
-# Fill ARCHIVES with VMID's archives on the storage and ARCHIVE_SIZE with their bytes, by volume id.
-list_archives() {
-  local line
-  local -a fields
-  ARCHIVES=()
-  declare -gA ARCHIVE_SIZE=()
-  node_answer pvesm list "$TO" --content backup --vmid "$VMID" || fail_as_node "pvesm list"
-  for line in "${ANSWER[@]}"; do
-    read -r -a fields <<<"$line"
-    [[ ${fields[0]:-} == "$TO:"*"vzdump-lxc-$VMID-"* ]] || continue
-    ARCHIVES+=("${fields[0]}")
-    ARCHIVE_SIZE[${fields[0]}]=${fields[3]:-0}
-  done
-}
+declare -a REMOVED=()
 
 # Succeed when this job's archive is there already, and leave it in ARCHIVE. The notes are written last, so an archive
-# that has them is whole. They lie beside it, hence one path is enough for all.
+# that has them is whole.
 find_archive_of_job() {
-  local volume notes folder
-  list_archives
-  ((${#ARCHIVES[@]} > 0)) || return 1
-  node_answer pvesm path "${ARCHIVES[0]}" || return 1
-  folder=${ANSWER[0]%/*}
+  local volume
+  [[ $JOB != - ]] || return 1
   for volume in "${ARCHIVES[@]}"; do
-    notes=$folder/${volume##*/}.notes
-    [[ -f $notes ]] || continue
-    if [[ " $(<"$notes") " == *" job=$JOB "* ]]; then
+    read_notes "$ARCHIVE_DIR/${volume##*/}"
+    if [[ $ARCHIVE_JOB == "$JOB" ]] && is_ours; then
       ARCHIVE=$volume SIZE=${ARCHIVE_SIZE[$volume]}
       return 0
     fi
@@ -48,17 +30,38 @@ find_archive_of_job() {
   return 1
 }
 
+# Succeed when the notes just read name this container's owner.
+is_ours() {
+  [[ $ARCHIVE_TENANT == "${OWNER_TENANT:--}" && $ARCHIVE_POD == "${OWNER_POD:--}" ]]
+}
+
+# Leave in PRUNING the options of vzdump about older archives. Its retention knows only the vmid: where an archive is not
+# known to be this owner's, nothing is pruned, not even what the storage's own settings would.
+read_pruning() {
+  local volume
+  PRUNING=()
+  if [[ -n ${OPTION[retention]+given} ]]; then PRUNING=(--prune-backups "${OPTION[retention]}"); fi
+  for volume in "${ARCHIVES[@]}"; do
+    read_notes "$ARCHIVE_DIR/${volume##*/}"
+    ! is_ours || continue
+    printf 'warning: nothing is pruned: archive %s is not known to be of this pod\n' "$volume" >&2 || true
+    PRUNING=(--prune-backups keep-all=1)
+    return 0
+  done
+}
+
 make_archive() {
   local -r notes="cloudpod tenant=${OWNER_TENANT:--} pod=${OWNER_POD:--} job=$JOB"
   BACKING_UP=yes
-  # A minute for vzdump's own lock, not its three hours: who has to wait longer is better told so and tried again.
+  # No waiting for vzdump's own lock: who comes second is better told so and tried again.
   local rc=0
   node_answer vzdump "$VMID" --storage "$TO" --mode "${OPTION[mode]}" --compress zstd \
-    --notes-template "$notes" --lockwait 1 || rc=$?
+    --notes-template "$notes" --lockwait 0 "${PRUNING[@]}" || rc=$?
   # Shown when it is through and not as it comes: a pipe in between would be one more thing to end when a signal arrives.
   printf '%s\n' "${ANSWER[@]}" >&2 || true
   ((rc == 0)) || fail_as_vzdump
   BACKING_UP=''
+  read_removed
   read_archive_name
 }
 
@@ -84,9 +87,35 @@ read_archive_name() {
   if [[ -f $file ]]; then
     SIZE=$(stat -c %s -- "$file")
   else
-    list_archives
+    list_archives "$TO"
     SIZE=${ARCHIVE_SIZE[$ARCHIVE]:-0}
   fi
+}
+
+# Leave in REMOVED the archives that vzdump says it has removed.
+read_removed() {
+  local line
+  REMOVED=()
+  for line in "${ANSWER[@]}"; do
+    if [[ $line =~ removing\ backup\ \'([^\']+)\' ]]; then REMOVED+=("${BASH_REMATCH[1]}"); fi
+  done
+}
+
+# Refuse a storage that cannot hold archives, saying why.
+require_backup_storage() {
+  local line
+  local -a fields
+  node_answer pvesm status --storage "$TO" || fail_as_node "pvesm status"
+  for line in "${ANSWER[@]}"; do
+    read -r -a fields <<<"$line"
+    [[ ${fields[0]:-} == "$TO" ]] || continue
+    case ${fields[1]:-} in
+      zfspool | zfs | lvm | lvmthin | rbd | iscsi | iscsidirect)
+        fail 69 "storage '$TO' is a ${fields[1]}, which cannot hold archives: name one of type dir, nfs or cifs with the content 'backup'"
+        ;;
+    esac
+  done
+  require_storage "$TO" backup
 }
 
 # vzdump takes its own temporary files away; a lock it could not lift is worth a word.
@@ -102,18 +131,20 @@ clean_up() {
 }
 
 main() {
-  read_arguments 'mode storage tenant pod run' "$@"
+  read_arguments 'mode storage retention tenant pod run' "$@"
   read_one_vmid
   require_options mode
   TO=${OPTION[storage]:-$BACKUP_STORAGE} JOB=${OPTION[run]:--} JOB=${JOB%.*}
   begin_run
   require_our_container
   TENANT=$OWNER_TENANT
-  require_storage "$TO" backup
+  require_backup_storage
+  list_archives "$TO"
   local result=created outcome=backed_up started=$EPOCHSECONDS
-  if [[ $JOB != - ]] && find_archive_of_job; then
+  if find_archive_of_job; then
     result=exists outcome=exists
   else
+    read_pruning
     make_archive
   fi
   summarise VMID "$VMID"
@@ -122,6 +153,10 @@ main() {
   summarise Archive "$ARCHIVE"
   summarise Size "$SIZE"
   summarise Duration $((EPOCHSECONDS - started))
+  if ((${#REMOVED[@]} > 0)); then
+    local IFS=,
+    summarise Removed "${REMOVED[*]}"
+  fi
   summarise Result "$result"
   succeed "$outcome" "$ARCHIVE"
 }

@@ -29,7 +29,7 @@ destroy_container() {
   case ${CONF[lock]:-} in
     '' | mounted) ;;
     destroyed) ;; # a destroy that was killed: remove_container lifts the lock and finishes it
-    *) [[ -n $UNFINISHED ]] || fail 75 "CT is locked (${CONF[lock]})" ;;
+    *) [[ -n $UNFINISHED ]] || restore_was_killed || fail 75 "CT is locked (${CONF[lock]})" ;;
   esac
   DESTROYING=yes
   remove_container "$STORAGE" || fail_as_node "pct destroy"
