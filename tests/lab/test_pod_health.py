@@ -1,4 +1,4 @@
-"""Health of real containers: the kernel's figures, and what network and guests answer when they are well, cut off and frozen."""
+"""Health of real containers: the kernel's figures, and what pods answer that are well, cut off or frozen."""
 
 from __future__ import annotations
 

@@ -30,7 +30,8 @@ def _report(name: str) -> ModuleType:
 cgroup, disk, guest, judge, reach = (_report(name) for name in ("cgroup", "disk", "guest", "judge", "reach"))
 
 V2 = {
-    "memory.current": "103022592\n", "memory.max": "268435456\n", "memory.swap.current": "4096\n", "memory.swap.max": "67108864\n",
+    "memory.current": "103022592\n", "memory.max": "268435456\n", "memory.swap.current": "4096\n",
+    "memory.swap.max": "67108864\n",
     "memory.stat": "anon 20971520\nfile 73400320\nfile_mapped 1\ninactive_file 2\n", "pids.current": "21\n",
     "memory.events": "low 0\nhigh 3\nmax 4\noom 2\noom_kill 1\noom_group_kill 0\n",
     "cpu.stat": "usage_usec 1234567\nuser_usec 1000000\nsystem_usec 234567\n",
@@ -56,7 +57,8 @@ UNLIMITED = "9223372036854771712\n"
     ("usage_v1", V1, {"memory.limit_in_bytes": UNLIMITED, "memory.memsw.limit_in_bytes": UNLIMITED},
      (*SAME[:2], None, SAME[3], None, *SAME[5:])),
     ("usage_v1", V1, {"memory.memsw.limit_in_bytes": UNLIMITED}, (*SAME[:4], None, *SAME[5:])),
-    ("usage_v1", V1, {"memory.memsw.usage_in_bytes": "", "memory.memsw.limit_in_bytes": ""}, (*SAME[:3], None, None, *SAME[5:])),
+    ("usage_v1", V1, {"memory.memsw.usage_in_bytes": "", "memory.memsw.limit_in_bytes": ""},
+     (*SAME[:3], None, None, *SAME[5:])),
     ("usage_v1", V1, {"memory.oom_control": "oom_kill_disable 0\nunder_oom 0\n"}, (*SAME[:5], None, 21)),
     ("usage_v1", {}, {}, (None,) * 7),
 ])  # fmt: skip
@@ -84,7 +86,16 @@ def test_v1_is_found_beside_either_root(tmp_path: Path, root: str) -> None:
     assert found.uptime_s() == pytest.approx(cgroup.process_age_s(os.getpid()), abs=1)
 
 
-STORAGE_CFG = "dir: local\n\tpath /var/lib/vz\n\nzfspool: clients-main\n\tpool clients/main\n\tcontent rootdir\n\nlvmthin: thin\n\tvgname pve\n"
+STORAGE_CFG = """dir: local
+\tpath /var/lib/vz
+
+zfspool: clients-main
+\tpool clients/main
+\tcontent rootdir
+
+lvmthin: thin
+\tvgname pve
+"""
 
 
 @pytest.mark.parametrize(("volume", "expected"), [
@@ -202,7 +213,8 @@ def test_no_packet_makes_reading_it_fail(packet: bytes) -> None:
 @pytest.mark.parametrize(("answer", "rc", "state"), [
     ("running\n", 0, "running"), ("degraded\n", 1, "degraded"), ("a warning\nstarting\n", 1, "starting"),
     ("offline\n", 1, "no systemd"), ("", 127, "no systemd"),
-    ('lxc-attach: 9101: attach.c: lxc_attach_run_command: 1841 No such file or directory - Failed to exec "systemctl"\n', 255, "no systemd"),
+    ('lxc-attach: 9101: attach.c: 1841 No such file or directory - Failed to exec "systemctl"\n',
+     255, "no systemd"),
     ("container '9101' not running!\n", 255, None), ("", 0, None),
 ])  # fmt: skip
 def test_what_a_guest_answers(answer: str, rc: int, state: str | None) -> None:

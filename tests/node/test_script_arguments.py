@@ -48,6 +48,8 @@ BAD_NAMES = ["", "a", "1ab", "-ab", "_ab", "a b", "a.b", "a/b", "a;b", "ab\n", "
 RESERVED_NAMES = ["current", "pending", "vzdump"]
 BAD_TIMEOUTS = ["", "0", "3601", "1.5", "060", "60s", "99999"]
 
+PERCENTAGES = ["memory-warning", "memory-critical", "swap-warning", "disk-warning", "disk-critical"]
+
 OTHER_ROWS = {
     "destroy": [*VMID_ROWS, *GUARD_ROWS],
     "scale": [
@@ -76,7 +78,12 @@ OTHER_ROWS = {
         *[("name", ["9101", "--action", "create", "--name", value]) for value in BAD_NAMES + RESERVED_NAMES],
     ],
     "info": [*VMID_ROWS[:-1], ("all", ["--all", "9101"]), ("all", ["--all=yes"])],
-    "health": [*VMID_ROWS[:-1], ("all", ["--all", "9101"])],
+    "health": [
+        *VMID_ROWS[:-1], ("all", ["--all", "9101"]), ("reach", ["9101", "--reach=1"]),
+        ("in-guest", ["9101", "--in-guest", "--in-guest"]),
+        *[("guest-timeout", ["9101", "--guest-timeout", value]) for value in ("", "0", "61", "05", "5s", "1.5")],
+        *[(name, ["9101", f"--{name}", value]) for name in PERCENTAGES for value in ("", "0", "101", "085", "85%", "8.5")],
+    ],
 }  # fmt: skip
 
 GOOD = {

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 
 import pytest
+import yaml
+from jinja2 import Template
 
-from tests.node_scripts import Scripts, node
+from tests.node_scripts import ROLE, Scripts, node
 
 __all__ = ["node"]
 
@@ -205,3 +208,18 @@ def test_figures_that_no_kernel_gives_are_null(pod: Scripts) -> None:
     assert row["memory"] == {"used_mb": None, "limit_mb": 2048, "oom_kills": None}
     assert (row["swap"], row["cpu_usage_s"], row["pids"]) == ({"used_mb": None, "limit_mb": 512}, None, None)
     assert row["verdict"] == "ok"
+
+
+@pytest.mark.parametrize(("arguments", "admitted"), [
+    ("--all", True),
+    ("9101 9102 --reach --in-guest --guest-timeout 5 --memory-warning 80 --memory-critical 90 --swap-warning 50"
+     " --disk-warning 70 --disk-critical 100", True),
+    ("--all --in-guest --disk-warning 70", True),
+    ("--reach", False), ("--all 9101", False), ("9101 --reach 9102", False), ("9101 --guest-timeout", False),
+    ("9101 --guest-timeout 0", False), ("9101 --disk-warning -1", False), ("9101 --reach=1", False), ("9101 --backups", False),
+    ("9101 --in-guest\n--reach", False), ("", False),
+])  # fmt: skip
+def test_what_sudo_lets_the_module_say(arguments: str, admitted: bool) -> None:
+    variables = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+    pattern = Template(variables["cloudpod_node_sudo_arguments"]["cloudpod-health.sh"]).render(variables)
+    assert bool(re.search(pattern, arguments)) is admitted
