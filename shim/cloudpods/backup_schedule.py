@@ -28,9 +28,13 @@ POD_PAUSE, NODE_PAUSE = timedelta(hours=1), timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class Kind:
-    """What is done by the clock: since when `last.moment` counts (SQL), how often by policy, how it is ordered."""
+    """What is done by the clock: since when `last.moment` counts (SQL), how often by policy, how it is ordered.
+
+    A node idles between two of its jobs for `pause_s` at most.
+    """
 
     type: str
+    pause_s: float
     last: str
     every: dict[str, timedelta]
     order: Callable[[str, str], CloudPodJob]
@@ -66,16 +70,18 @@ def _drill(pod_id: str, tenant_id: str) -> CloudPodJob:
 
 BACKUPS = Kind(
     type="BACKUP",
+    pause_s=10.0,
     last="SELECT coalesce(p.last_backup_at, p.created_at) AS moment",
     every={name: policy.every for name, policy in POLICIES.items()},
     order=_back_up,
 )
 DRILLS = Kind(
     type="RESTORE_DRILL",
+    pause_s=60.0,
     # Without a backup there is nothing to drill. With backups of which none was ever drilled a pod is due at once: nobody
     # knows yet whether they can be restored.
-    last="SELECT coalesce(max(b.drilled_at), '-infinity') AS moment FROM cloud_pod_backups b"
-    " WHERE b.cloud_pod_id = p.id HAVING bool_or(b.status = 'ready')",
+    last="SELECT coalesce((SELECT max(d.drilled_at) FROM cloud_pod_backups d WHERE d.cloud_pod_id = p.id), '-infinity')"
+    " AS moment WHERE EXISTS (SELECT 1 FROM cloud_pod_backups b WHERE b.cloud_pod_id = p.id AND b.status = 'ready')",
     every={name: policy.drill_every for name, policy in POLICIES.items() if policy.drill_every is not None},
     order=_drill,
     highest_vmid=restore_drill.HIGHEST_DRILLED_VMID,

@@ -21,6 +21,8 @@ CREATE TABLE cloudpods.cloud_pod_backups (
 );
 CREATE UNIQUE INDEX cloud_pod_backups_live_volid ON cloudpods.cloud_pod_backups (node_id, volid) WHERE status = 'ready';
 CREATE INDEX cloud_pod_backups_pod ON cloudpods.cloud_pod_backups (cloud_pod_id, created_at DESC, id DESC);
+CREATE INDEX cloud_pod_backups_ready ON cloudpods.cloud_pod_backups (cloud_pod_id) WHERE status = 'ready';
+CREATE INDEX cloud_pod_backups_drilled ON cloudpods.cloud_pod_backups (cloud_pod_id, drilled_at) WHERE drilled_at IS NOT NULL;
 CREATE INDEX cloud_pod_backups_vmid ON cloudpods.cloud_pod_backups (vmid) WHERE status = 'ready';
 
 DO $$

@@ -23,8 +23,6 @@ FORGET_S = 3600.0
 # Jobs that only look at a node, and how many ended ones of each type and node are kept: four hours of sweeps.
 LOOKS = ["HEALTH_SWEEP", "POD_SCAN"]
 KEEP_LOOKS = 48
-# How long a node may idle between two scheduled backups at most.
-BACKUPS_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def entries(settings: Settings, wakeups: Wakeups) -> tuple[Entry, ...]:
         Entry("collect lost jobs", settings.tick_s, collect_lost),
         Entry("announce queued jobs", settings.tick_s, lambda: announce(wakeups, settings.announce_after_s)),
         *(
-            Entry(f"queue due jobs: {kind.type}", BACKUPS_EVERY_S, partial(queue, wakeups, kind))
+            Entry(f"queue due jobs: {kind.type}", kind.pause_s, partial(queue, wakeups, kind))
             for kind in (backup_schedule.BACKUPS, backup_schedule.DRILLS)
         ),
     )
