@@ -9,11 +9,14 @@ PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3,$(shell \
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n $${PYTEST_WORKERS:-2}
+LAB_TESTS := PATH="$(CURDIR)/$(BIN):$$PATH" CLOUDPODS_TEST_LAB=1 $(BIN)/pytest -n 0
+# Tests that were ended in the middle leave a lab: the machine is to be as it was, whatever they said.
+TAKEN_DOWN := || { $(MAKE) --no-print-directory lab-down; exit 1; }
 
-.PHONY: help venv demo test lint lab test-lab lab-down bench clean
+.PHONY: help venv demo test lint lab test-lab test-lab-smoke lab-down bench clean
 
 help: ## Say what there is
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 $(VENV)/.installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 with venv is needed; name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
@@ -29,7 +32,7 @@ demo: venv ## A running stack and a pod provisioned through it (ONCE=1: stop aft
 
 test: venv ## Everything that needs no root
 	$(PYTEST) tests
-	PATH="$(CURDIR)/$(BIN):$$PATH" MOLECULE_EPHEMERAL_DIRECTORY="$(CURDIR)/.cache/molecule/default" $(BIN)/molecule test
+	PATH="$(CURDIR)/$(BIN):$$PATH" MOLECULE_EPHEMERAL_DIRECTORY="$(CURDIR)/.cache/molecule/default" $(BIN)/molecule test -s default
 
 lint: venv ## Style, types, import rules, playbooks, scripts, collection
 	$(BIN)/ruff check .
@@ -45,7 +48,11 @@ lab: venv ## Root on Debian: this machine as a node with real containers behind 
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-playbook -i inventories/lab_lxc playbooks/lab.yml
 
 test-lab: venv ## The tests on real containers; afterwards the lab is down
-	PATH="$(CURDIR)/$(BIN):$$PATH" CLOUDPODS_TEST_LAB=1 $(BIN)/pytest -n 0 tests/lab
+	$(LAB_TESTS) tests/lab $(TAKEN_DOWN)
+	PATH="$(CURDIR)/$(BIN):$$PATH" MOLECULE_EPHEMERAL_DIRECTORY="$(CURDIR)/.cache/molecule/cloudpod_node" $(BIN)/molecule test -s cloudpod_node
+
+test-lab-smoke: venv ## The part of them that every change must pass: three minutes
+	$(LAB_TESTS) -m lab_smoke tests/lab $(TAKEN_DOWN)
 
 lab-down: venv ## Leave the machine as it was before the lab
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-playbook -i inventories/lab_lxc playbooks/lab_down.yml

@@ -8,6 +8,8 @@ import pytest
 
 from tests.lab.real_node import RealNode, run
 
+pytestmark = pytest.mark.lab_smoke
+
 
 def test_the_automation_user_comes_in_and_reads(lab: RealNode) -> None:
     done = lab.ssh(f"id -un; sudo -n {lab.dir}/sbin/cloudpod-info.sh --all")

@@ -6,6 +6,8 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.lab.real_node import RealNode, run
 
 TENANT = "TENANT-LAB"
@@ -31,6 +33,7 @@ def guest(lab: RealNode, address: str, *command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.lab_smoke
 def test_a_pod_lives_as_asked_and_leaves_nothing(lab: RealNode, vmid: int) -> None:
     result = create(lab, vmid)
     address = result["ip"]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from pathlib import Path
+
+import pytest
 
 from tests.lab.real_node import CGROUP, RealNode, run
 
@@ -39,15 +42,46 @@ def _commands() -> list[tuple[str, str]]:
     return found
 
 
-def test_the_machine_is_as_it_was(lab: RealNode) -> None:
+@pytest.fixture
+def before(lab: RealNode) -> dict[str, object]:
+    """Return the machine without the lab."""
     lab.playbook("lab_down")
-    before = machine()
+    return machine()
+
+
+def assert_same(before: dict[str, object]) -> None:
+    after = machine()
+    for name, value in before.items():
+        assert after[name] == value, name
+
+
+def test_a_half_laid_lab_is_taken_down(lab: RealNode, before: dict[str, object]) -> None:
+    port = int(lab.hostvars["lab_node_ssh_port"])
+    with socket.create_server(("127.0.0.1", port)):
+        failed = lab.playbook("lab", ok=False)
+    assert f"Bind to port {port} on 127.0.0.1 failed" in failed["output"]
+    lab.playbook("lab_down")
+    assert_same(before)
+
+
+def test_somebody_elses_user_is_neither_taken_nor_removed(lab: RealNode, before: dict[str, object]) -> None:
+    run("useradd", "--system", "--no-create-home", "cloudpods-jump")
+    try:
+        failed = lab.playbook("lab", ok=False)
+        assert "users of the lab's names, which are not the lab's: cloudpods-jump" in failed["output"]
+        lab.playbook("lab_down")
+        assert run("getent", "passwd", "cloudpods-jump").returncode == 0
+    finally:
+        run("userdel", "cloudpods-jump")
+    assert_same(before)
+
+
+@pytest.mark.lab_smoke
+def test_the_machine_is_as_it_was(lab: RealNode, before: dict[str, object]) -> None:
     assert before["sshd"] == []
     assert "mpanel-automation" not in str(before["users"])
     assert not any("cloudpods-lab" in path for path in [*before["/etc"], *before["folders"]])  # type: ignore[misc]
     lab.playbook("lab")
     lab.playbook("cloudpod_create", vmid=99901, hostname="left", tenant_id=TENANT, cores=1, memory_mb=256, auto_ip=True)
     lab.playbook("lab_down")
-    after = machine()
-    for name, value in before.items():
-        assert after[name] == value, name
+    assert_same(before)
