@@ -67,6 +67,10 @@ class Stack:
         token = self._run(*self._cloudpods(), "token", "create", "test").strip()
         self.session.headers["Authorization"] = f"Bearer {token}"
 
+    def cloudpods(self, *words: str) -> str:
+        """Run the command `cloudpods`, which must end well; return what it says."""
+        return self._run(*self._cloudpods(), *words)
+
     def healthy(self) -> bool:
         """Return whether API, database and Redis answer."""
         try:

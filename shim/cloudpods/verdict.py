@@ -25,9 +25,10 @@ def judged(row: dict[str, Any], wanted_power: str) -> dict[str, Any]:
     reasons = [str(reason) for reason in row.get("reasons") or []]
     if row.get("status") != "stopped" or any(reason.startswith("busy") for reason in reasons):
         return {**row, "reasons": reasons}
-    if wanted_power != "stopped":
-        return {**row, "verdict": "critical", "reasons": reasons or ["stopped though it was not ordered to be"]}
     others = [reason for reason in reasons if not reason.startswith("stopped")]
+    if wanted_power != "stopped":
+        said = reasons if len(others) < len(reasons) else ["stopped though it was not ordered to be", *others]
+        return {**row, "verdict": "critical", "reasons": said}
     if len(others) == len(reasons):
         return {**row, "reasons": reasons}
     # How bad each of the others is, the node does not say; nothing that a stopped pod has can be urgent.

@@ -17,6 +17,7 @@ CASES = [
     ("stopped", "ok", [], "running", "critical", ["stopped though it was not ordered to be"]),
     ("stopped", "critical", [STOPPED, DISK], "stopped", "warning", [DISK]),
     ("stopped", "critical", [DISK], "stopped", "critical", [DISK]),
+    ("stopped", "critical", [DISK], "running", "critical", ["stopped though it was not ordered to be", DISK]),
     ("stopped", "ok", ["busy: cloudpod-backup is at work"], "running", "ok", ["busy: cloudpod-backup is at work"]),
     ("running", "critical", [DISK], "stopped", "critical", [DISK]),
     ("running", "ok", [], "stopped", "ok", []),
