@@ -515,3 +515,26 @@ def test_openssh_lets_in_by_the_right_host_key_only(sshd, known, gets_in, throug
     ended = sshd.ssh(shlex.split(shlex.join(inv.ssh_arguments(pod, jump, accept_new=False))))
     assert (ended.stdout.strip() == "in") is gets_in, ended.stderr
     assert gets_in or "Host key verification failed" in ended.stderr
+
+
+@pytest.mark.parametrize(("known", "gets_in"), [("host", True), ("other", False)])
+def test_ansible_reaches_a_pod_through_its_node_even_where_host_key_checking_is_off(
+    api, ansible, sshd, tmp_path, known, gets_in
+):
+    me = pwd.getpwuid(os.getuid()).pw_name
+    login = {"port": sshd.port, "private_key_file": str(sshd.home / "login"), "known_hosts": str(sshd.home / "known")}
+    api.items = [item(9101, ip="127.0.0.1", hostKey=sshd.key(known))]
+    given = {
+        "api": {"url": api.url, "token_file": str(tmp_path / "token")},
+        "jump": {"host": "127.0.0.1", "user": me, **login},
+        "compose": {
+            "ansible_port": str(sshd.port),
+            "ansible_user": f"'{me}'",
+            "ansible_ssh_private_key_file": f"'{sshd.home}/login'",
+        },
+    }
+    words = ("cloudpods", "-m", "ansible.builtin.raw", "-a", "echo in")
+    off = {"ANSIBLE_HOST_KEY_CHECKING": "False", "ANSIBLE_SSH_ARGS": "-o ControlMaster=no"}
+    run = ansible(given, *words, command="ansible", **off)
+    assert (run.rc == 0) is gets_in, run.out + run.err
+    assert gets_in or "Host key verification failed" in run.out + run.err
