@@ -1,5 +1,6 @@
 """The schema: on a fresh database, twice, two at once, as plain SQL, and beside a panel's own tables."""
 
+import json
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -256,3 +257,25 @@ def test_a_panels_tables_of_the_same_names_stay_untouched_and_ours_work(api_on, 
     after = fresh(PANEL_COLUMNS, theirs), [fresh(f"SELECT * FROM public.{name.split('.')[-1]} ORDER BY 1") for name in names]
     assert after == before
     assert upgrade() == []
+
+
+def test_pods_stopped_by_an_order_before_orders_were_kept_are_wanted_stopped(sql_of_empty):
+    sql_of_empty("CREATE SCHEMA cloudpods")
+    for path in sorted(migrations.DIRECTORY.glob("000[1-3]*.sql")):
+        sql_of_empty("BEGIN;" + path.read_text() + ";COMMIT")
+    owner = sql_of_empty.value("INSERT INTO users (email) VALUES ('a@example.com') RETURNING id")
+    limits = "max_cloud_pods, max_cpu_cores, max_ram_mb, max_disk_gb"
+    sql_of_empty(f"INSERT INTO plans (id, name, slug, {limits}) VALUES ('p', 'p', 'p', 1, 1, 1, 1)")
+    sql_of_empty("INSERT INTO tenants (id, name, slug, owner_user_id, plan_id) VALUES ('t', 't', 't', %s, 'p')", owner)
+    sql_of_empty("INSERT INTO cloud_pod_nodes (id, name) VALUES ('n', 'n')")
+    orders = {101: [], 102: ["stop"], 103: ["stop", "start"], 104: ["start", "shutdown"]}
+    for vmid, actions in orders.items():
+        columns = "id, tenant_id, node_id, vmid, hostname, cores, memory_mb"
+        sql_of_empty(f"INSERT INTO cloud_pods ({columns}) VALUES (%s, 't', 'n', %s, 'a', 1, 512)", str(vmid), vmid)
+        for day, action in enumerate(actions, 1):
+            order = (str(vmid), json.dumps({"action": action}), f"2026-01-0{day}")
+            columns = "type, status, cloud_pod_id, payload, finished_at"
+            sql_of_empty(f"INSERT INTO cloud_pod_jobs ({columns}) VALUES ('POWER', 'success', %s, %s, %s)", *order)
+    sql_of_empty("BEGIN;" + (migrations.DIRECTORY / "0004_host_keys.sql").read_text() + ";COMMIT")
+    wanted = dict(sql_of_empty("SELECT vmid, wanted_power FROM cloud_pods"))
+    assert wanted == {101: "running", 102: "stopped", 103: "running", 104: "stopped"}

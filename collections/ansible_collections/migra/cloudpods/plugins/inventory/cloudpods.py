@@ -232,6 +232,8 @@ class Api:
                 ca_path=self._settings['ca_path'],
                 # A token goes where it was sent and nowhere else.
                 follow_redirects='none',
+                # What a .netrc says of the host would take the token's place.
+                use_netrc=False,
                 http_agent='migra.cloudpods inventory',
             )
             page = json.loads(answer.read())
