@@ -104,7 +104,7 @@ BY_HAND = {**STANDS, "restored": {"job": None, "archive": NEW}}
     [
         ({"vmid": 9102, "exists": False}, RESTORE, False),
         ({**STANDS, "unfinished": True}, RESTORE, False),
-        (STANDS, RESTORE, "give force"),
+        (STANDS, RESTORE, False),
         (STANDS, {**RESTORE, "force": True}, False),
         (BY_HAND, {**RESTORE, "force": True}, False),
         (BY_JOB, {**RESTORE, "run_id": "j.2"}, True),
@@ -126,6 +126,24 @@ def test_whether_it_is_restored_already(row: dict, params: dict, done: bool | st
         return
     with pytest.raises(errors.Refused, match=done):
         archive.is_restored(row, NEW, params)
+
+
+@pytest.mark.parametrize(
+    ("row", "params", "refused"),
+    [
+        (STANDS, RESTORE, True),
+        (STANDS, {**RESTORE, "force": True}, False),
+        ({**STANDS, "exists": False}, RESTORE, False),
+        ({**STANDS, "unfinished": True}, RESTORE, False),
+        (STANDS, COPY, False),
+    ],
+)
+def test_a_pod_is_not_replaced_without_leave(row: dict, params: dict, refused: bool) -> None:
+    if not refused:
+        archive.refuse_unforced(row, params)
+        return
+    with pytest.raises(errors.Refused, match="give force"):
+        archive.refuse_unforced(row, params)
 
 
 @pytest.mark.parametrize(("text", "words"), [(None, []), ("", []), ("-", []), ("a", ["a"]), ("a,b, c", ["a", "b", "c"])])

@@ -125,14 +125,22 @@ def test_check_mode_only_looks(run, site):
     assert site.calls("restore") == site.calls("destroy") == site.calls("power") == []
 
 
-@pytest.mark.parametrize(("rc", "retryable"), [(1, "no"), (75, "yes")])
-def test_an_archive_that_does_not_restore_fails_the_drill(run, site, rc, retryable):
-    site.fail("restore", rc, "archive is corrupt", retryable, left="container 900009101")
+def test_an_archive_that_does_not_restore_fails_the_drill(run, site):
+    site.fail("restore", 1, "archive is damaged", left=f"container {DRILL}")
     failed = run()
-    assert failed.msg == f"archive {NEW} did not restore: cloudpod-restore.sh: archive is corrupt"
+    assert failed.msg == f"archive {NEW} did not restore: cloudpod-restore.sh: archive is damaged"
     # What the restore left, the drill removed.
-    assert (failed.retryable, failed.left_behind, failed.passed, failed.rc) == (retryable == "yes", "nothing", False, rc)
+    assert (failed.retryable, failed.left_behind, failed.passed, failed.rc) == (False, "nothing", False, 1)
     assert len(site.calls("destroy")) == 2
+
+
+@pytest.mark.parametrize(("rc", "retryable"), [(69, "no"), (75, "yes"), (143, "yes")])
+def test_a_drill_that_could_not_be_held_judges_no_archive(run, site, rc, retryable):
+    site.fail("restore", rc, "no room", retryable)
+    failed = run()
+    assert failed.msg == f"the drill of archive {NEW} could not be held: cloudpod-restore.sh: no room"
+    assert (failed.retryable, failed.left_behind, failed.rc) == (retryable == "yes", "nothing", rc)
+    assert "passed" not in failed.raw
 
 
 @pytest.mark.parametrize("word", ["maintenance", "starting", "hung", None])

@@ -53,11 +53,14 @@ def test_a_pod_is_restored_from_its_own_newest_archive(restore, site):
 
 def test_a_pod_that_exists_is_only_restored_by_force(restore, site):
     site.show(POD)
-    for check in (True, False):
-        refused = restore(check, **IN_PLACE)
-        assert "what was written since the archive would be lost" in refused.msg
-        assert (refused.retryable, refused.left_behind) == (False, "nothing")
-    assert site.calls("restore") == []
+    planned = restore(True, **IN_PLACE)
+    assert "what was written since the archive would be lost" in planned.msg
+    assert (planned.retryable, planned.left_behind, site.calls("restore")) == (False, "nothing", [])
+    # The script decides: only it knows whether this is what is left of this job's own restore.
+    site.fail("restore", 73, "container 9101 exists: --force allows it")
+    refused = restore(**IN_PLACE, run_id="j.1")
+    assert (refused.rc, refused.retryable) == (73, False)
+    assert site.calls("restore") == [f"9101 --archive {NEW} --tenant T-1 --pod p1 --run j.1"]
 
 
 def test_a_pod_that_is_gone_needs_no_force(restore, site):
@@ -230,6 +233,14 @@ def test_retention_is_sent_and_what_it_removed_is_returned(run_module, site):
     assert (done.changed, done.removed) == (True, [OLD, OTHERS]), done.raw
     assert site.calls("backup") == ["9101 --mode snapshot --retention keep-last=1,keep-weekly=4"]
     assert done.raw["diff"]["before"]["removed"] == [OLD, OTHERS]
+    assert done.warnings == ""
+
+
+def test_what_a_script_warns_of_reaches_the_user(run_module, site):
+    site.show(POD)
+    site.write_ours("backup", "echo 'INFO: warning: not this'; printf 'warning: nothing is pruned\\nINFO: x\\n' >&2")
+    done = run_module("cloudpod_backup", **site.access, vmid=9101, retention={"keep_last": 1})
+    assert done.warnings == "cloudpod-backup.sh: nothing is pruned"
 
 
 def test_without_retention_nothing_is_removed(run_module, site):

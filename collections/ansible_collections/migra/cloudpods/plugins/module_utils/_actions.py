@@ -213,8 +213,11 @@ class Action:
         return row
 
     def _change(self, script: str, arguments: list[str]) -> dict[str, str]:
-        """Run a script that changes and return its summary."""
-        return _script.parse_summary(self._scripts.run(script, arguments).stdout)
+        """Run a script that changes and return its summary; what it warns of is passed on."""
+        reply = self._scripts.run(script, arguments)
+        for warning in _script.parse_warnings(reply.stderr):
+            self._warn(f'{script}: {warning}')
+        return _script.parse_summary(reply.stdout)
 
     def _require_ours(self, script: str) -> None:
         if not self._scripts.is_ours(script):

@@ -120,12 +120,16 @@ def is_restored(row: dict, volid: str, params: dict) -> bool:
     if restored_by(row, params):
         return True
     if params['from_pod_id'] is None:
-        if not params['force']:
-            raise Refused('vmid {} exists, and what was written since the archive would be lost: give force to restore it in place'.format(row['vmid']))
         return False
     if pod.job_of(params) is None and (row.get('restored') or {}).get('archive') == volid:
         return True
     raise Refused('vmid {} exists already and was not restored from {} by this job'.format(row['vmid'], volid))
+
+
+def refuse_unforced(row: dict, params: dict) -> None:
+    """Raise Refused when a restore in place would replace a pod without leave."""
+    if params['from_pod_id'] is None and not params['force'] and row['exists'] and not row.get('unfinished'):
+        raise Refused('vmid {} exists, and what was written since the archive would be lost: give force to restore it in place'.format(row['vmid']))
 
 
 def restored(row: dict, volid: str, params: dict) -> dict:

@@ -30,6 +30,12 @@ UP = ('running', 'degraded', 'no systemd')
 HOPELESS = ('maintenance',)
 POLL_S = 2
 OWNER_CHARS = 64
+# The scripts' exit code for a failed command of Proxmox's.
+NODE_FAILED = 1
+
+
+class NotUp(CloudPodError):
+    """The copy stands, and its guest does not come up."""
 
 
 class Drill(Action):
@@ -93,14 +99,14 @@ class Drill(Action):
         return self._when_up(copy['vmid'])
 
     def _when_up(self, vmid: int) -> dict:
-        """Return the copy's row of health as soon as its guest is up; raise Refused when it is not in time."""
+        """Return the copy's row of health as soon as its guest is up; raise NotUp when it is not in time."""
         deadline = time.monotonic() + self._params['boot_timeout_s']
         while True:
             row = self._health(vmid)
             if row.get('guest') in UP:
                 return row
             if row.get('guest') in HOPELESS or time.monotonic() > deadline:
-                raise Refused(not_up(row, self._params['boot_timeout_s']), reasons=row['reasons'])
+                raise NotUp(not_up(row, self._params['boot_timeout_s']), reasons=row['reasons'])
             time.sleep(POLL_S)
 
     def _health(self, vmid: int) -> dict:
@@ -141,10 +147,15 @@ def not_up(row: dict, boot_timeout_s: int) -> str:
 
 
 def not_passed(copy: dict, failure: CloudPodError, left: str) -> CloudPodError:
-    """Return the error of a drill that failed: which archive, and why."""
-    msg = 'archive {} did not restore: {}'.format(copy['archive'], failure.msg)
-    details = dict(failure.details, passed=False, drill_vmid=copy['vmid'], archive={'volid': copy['archive']})
-    return CloudPodError(msg, failure.retryable, left, **details)
+    """Return the error of a drill that failed: which archive, and why.
+
+    Only a command of the node that failed, or a guest that stays down, says something of the archive. What the node lacks, or who
+    was busy, does not: then ``passed`` is missing.
+    """
+    details = dict(failure.details, drill_vmid=copy['vmid'], archive={'volid': copy['archive']})
+    if isinstance(failure, NotUp) or failure.details.get('rc') == NODE_FAILED:
+        return CloudPodError('archive {} did not restore: {}'.format(copy['archive'], failure.msg), failure.retryable, left, passed=False, **details)
+    return CloudPodError('the drill of archive {} could not be held: {}'.format(copy['archive'], failure.msg), failure.retryable, left, **details)
 
 
 def not_removed(copy: dict, failure: CloudPodError | None, removal: CloudPodError) -> CloudPodError:

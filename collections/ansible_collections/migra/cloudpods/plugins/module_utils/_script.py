@@ -43,6 +43,7 @@ GRACE_S = 15
 TAIL_CHARS = 2000
 
 _LINE = re.compile(r'^[ \t]*([A-Za-z][A-Za-z0-9 _./-]{0,39}?)[ \t]*:(?:[ \t]+(.*?))?[ \t\r]*$', re.MULTILINE)
+_WARNING = re.compile(r'^warning: (.+?)\s*$', re.MULTILINE)
 _IP = re.compile(r'IP\s*:\s*([0-9.]+)')
 
 
@@ -65,6 +66,11 @@ def parse_summary(text: str) -> dict[str, str]:
     The last of two equal keys wins: the summary is printed last, after whatever came before it.
     """
     return {key: value or '' for key, value in _LINE.findall(text)}
+
+
+def parse_warnings(text: str) -> list[str]:
+    """Given what a script wrote on stderr, return its own warnings, which are about something that it did not do."""
+    return _WARNING.findall(text)
 
 
 def parse_ip(text: str) -> str | None:

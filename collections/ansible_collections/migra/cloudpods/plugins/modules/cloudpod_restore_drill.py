@@ -124,8 +124,11 @@ drill_vmid:
   type: int
   sample: 900009101
 passed:
-  description: Whether the archive restores; V(null) in check mode. After a failure V(true) means that only the copy could not be removed.
-  returned: success, or when the drill failed
+  description:
+    - Whether the archive restores; V(null) in check mode.
+    - After a failure V(true) means that only the copy could not be removed. It is missing when the drill could not be held, so that nothing
+      is known of the archive.
+  returned: success, or when an archive was judged
   type: bool
   sample: true
 verdict:
