@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import ansible_runner
 import pytest
 
 from tests.node_scripts import Scripts
@@ -23,6 +24,8 @@ BIN = Path(sys.executable).parent
 MODULES = "ansible_collections.migra.cloudpods.plugins.modules"
 
 sys.path.insert(0, str(COLLECTIONS))
+
+PLAYBOOKS = {"drill": "restore_drill.yml"}
 
 VMIDS = itertools.count(9201)
 
@@ -193,3 +196,42 @@ def run_playbook(
         text=True,
         check=check,
     )
+
+
+class Outcome:
+    """What a run of a playbook came to, as ansible-runner and hence AWX and the shim see it."""
+
+    def __init__(self, done: ansible_runner.Runner) -> None:
+        self.rc = done.rc
+        self.text = done.stdout.read()
+        self.failures = []
+        self.result = self.recap = None
+        for event in done.events:
+            if event["event"] == "runner_on_failed":
+                self.failures.append(event["event_data"]["res"])
+            if event["event"] == "playbook_on_stats":
+                self.recap = event["event_data"]
+                self.result = self.recap["artifact_data"].get("result")
+
+
+@pytest.fixture
+def run(lab_parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """Return a function that runs a verb's playbook with variables and options, and returns its outcome."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    numbers = itertools.count()
+
+    def call(verb: str, options: str = "", /, **variables: object) -> Outcome:
+        file = tmp_path / f"variables{next(numbers)}.json"
+        file.write_text(json.dumps(variables))
+        return Outcome(
+            ansible_runner.run(
+                private_data_dir=str(tmp_path),
+                playbook=str(REPOSITORY / "playbooks" / (PLAYBOOKS.get(verb, f"cloudpod_{verb}.yml"))),
+                inventory=str(REPOSITORY / "inventories/lab"),
+                cmdline=f"-e @{file} {options}",
+                envvars={"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "CLOUDPODS_LAB_DIR": str(lab_parent)},
+                quiet=True,
+            )
+        )
+
+    return call

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-import os
 import re
-import sys
 from pathlib import Path
 
-import ansible_runner
 import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODULES = REPOSITORY / "collections/ansible_collections/migra/cloudpods/plugins/modules"
 POD = {"hostname": "client-portal", "tenant_id": "TENANT-123", "cores": 2, "memory_mb": 2048}
-CHANGING = ("create", "destroy", "scale", "power", "snapshot", "backup", "restore", "adopt")
+CHANGING = ("create", "destroy", "scale", "power", "snapshot", "backup", "restore", "adopt", "drill")
 NEEDED = {
     "create": {"vmid": 9999, **POD},
     "destroy": {"vmid": 9999},
@@ -26,46 +21,8 @@ NEEDED = {
     "backup": {"vmid": 9999},
     "restore": {"vmid": 9999, "tenant_id": "TENANT-123", "pod_id": "p1"},
     "adopt": {"vmid": 9999, "tenant_id": "TENANT-123", "pod_id": "p1"},
+    "drill": {"vmid": 9999, "tenant_id": "TENANT-123"},
 }
-
-
-class Outcome:
-    """What a run of a playbook came to, as ansible-runner and hence AWX and the shim see it."""
-
-    def __init__(self, done: ansible_runner.Runner) -> None:
-        self.rc = done.rc
-        self.text = done.stdout.read()
-        self.failures = []
-        self.result = self.recap = None
-        for event in done.events:
-            if event["event"] == "runner_on_failed":
-                self.failures.append(event["event_data"]["res"])
-            if event["event"] == "playbook_on_stats":
-                self.recap = event["event_data"]
-                self.result = self.recap["artifact_data"].get("result")
-
-
-@pytest.fixture
-def run(lab_parent, tmp_path, monkeypatch):
-    """Return a function that runs ``cloudpod_<verb>.yml`` with variables and options, and returns its outcome."""
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    numbers = itertools.count()
-
-    def call(verb: str, options: str = "", /, **variables: object) -> Outcome:
-        file = tmp_path / f"variables{next(numbers)}.json"
-        file.write_text(json.dumps(variables))
-        return Outcome(
-            ansible_runner.run(
-                private_data_dir=str(tmp_path),
-                playbook=str(REPOSITORY / f"playbooks/cloudpod_{verb}.yml"),
-                inventory=str(REPOSITORY / "inventories/lab"),
-                cmdline=f"-e @{file} {options}",
-                envvars={"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "CLOUDPODS_LAB_DIR": str(lab_parent)},
-                quiet=True,
-            )
-        )
-
-    return call
 
 
 def test_a_pods_whole_life_with_each_step_done_twice_and_tried_before(run, node, vmid):
