@@ -172,14 +172,15 @@ def test_a_value_marked_unsafe_is_never_a_template(run, tmp_path):
 def test_the_examples_of_the_documentation_work_as_they_are(playbook, lab_parent, node):
     """Run every example of every module on a lab node, in the order of a pod's life."""
     tasks = []
-    for name in ("create", "info", "health", "scale", "power", "snapshot", "backup", "destroy"):
+    life = ("create", "info", "health", "scale", "power", "snapshot", "adopt", "backup", "restore_drill", "restore", "destroy")
+    for name in life:
         text = (MODULES / f"cloudpod_{name}.yml").with_suffix(".py").read_text()
         tasks += yaml.safe_load(re.search(r'EXAMPLES = r"""\n(.*?)"""', text, re.DOTALL)[1])
     play = {
         "hosts": "lab1",
         "gather_facts": False,
         "module_defaults": {"group/migra.cloudpods.cloudpods": node.access},
-        "tasks": [{"migra.cloudpods.cloudpod_destroy": {"vmid": "{{ item }}"}, "loop": [9101, 9102]}, *tasks],
+        "tasks": [{"migra.cloudpods.cloudpod_destroy": {"vmid": "{{ item }}"}, "loop": [9101, 9102, 9103]}, *tasks],
     }
     file = lab_parent / "examples.yml"
     file.write_text(yaml.safe_dump([play], sort_keys=False))

@@ -121,7 +121,7 @@ EXAMPLES = r"""
 
 - name: Restore the same archive as another pod
   migra.cloudpods.cloudpod_restore:
-    vmid: 9102
+    vmid: 9103
     tenant_id: TENANT-123
     pod_id: cm3x2
     from_vmid: 9101

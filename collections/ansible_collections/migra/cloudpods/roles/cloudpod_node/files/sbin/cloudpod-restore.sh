@@ -62,6 +62,8 @@ restore_as_new() {
   new_interface
   if [[ -n ${OPTION[isolated]+given} ]]; then NET0+=,link_down=1 onboot=0; fi
   local -a command=("restored job=$JOB archive=$ARCHIVE" --net0 "$NET0" --unique 1 --onboot "$onboot")
+  # The archive's protection is the pod's own: a drill's copy that has it could never be removed.
+  if [[ -n ${OPTION[isolated]+given} ]]; then command+=(--protection 0); fi
   if [[ -n ${OPTION[cores]+given} ]]; then command+=(--cores "${OPTION[cores]}"); fi
   if [[ -n ${OPTION[mem]+given} ]]; then command+=(--memory "${OPTION[mem]}"); fi
   if [[ -n ${OPTION[swap]+given} ]]; then command+=(--swap "${OPTION[swap]}"); fi
