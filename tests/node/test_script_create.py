@@ -25,13 +25,16 @@ Cores    : 2
 Memory   : 2048
 Swap     : 512
 Status   : running
+HostKey  : {key}
 Result   : created
 """
 
 
 def test_a_pod_is_made_as_asked(node: Scripts) -> None:
     done = node.create(ip="10.1.10.91")
-    assert (done.returncode, done.stdout) == (0, SUMMARY), done.stderr
+    key = node.info(9101)[0]["host_key"]
+    assert key.startswith("ssh-ed25519 ")
+    assert (done.returncode, done.stdout) == (0, SUMMARY.format(key=key)), done.stderr
     assert node.ipam() == ["10.1.10.91 9101 client-portal TENANT-123 active"]
     assert node.lab.running(9101) and 9101 in node.lab.pool()
     conf = node.lab.conf(9101) or ""

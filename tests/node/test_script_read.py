@@ -27,13 +27,14 @@ def health(node: Scripts, *vmids: int) -> dict[int, dict]:
 def test_info_shows_a_pod_whole(node: Scripts) -> None:
     node.created(ip="10.1.10.91")
     (row,) = node.info(9101)
-    config, mac = row.pop("config"), row.pop("mac")
+    config, mac, key = row.pop("config"), row.pop("mac"), row.pop("host_key")
+    assert key.startswith("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5")
     assert row == {
         "vmid": 9101, "exists": True, "in_pool": True, "node": "lab1", "status": "running", "lock": None,
         "unfinished": False, "busy": None, "owner": {"tenant": "TENANT-123", "pod": "abc"}, "hostname": "client-portal",
         "ip": "10.1.10.91", "prefix": 24, "gateway": "10.1.10.1", "bridge": "vmbr0", "storage": "clients-main",
         "disk_gb": 8, "cores": 2, "memory_mb": 2048, "swap_mb": 512, "onboot": True, "protection": False,
-        "unprivileged": True, "pending": {}, "snapshots": [],
+        "unprivileged": True, "pending": {}, "snapshots": [], "restored": None,
     }  # fmt: skip
     assert mac.startswith("BC:24:11:") and config["arch"] == "amd64" and mac in config["net0"]
     assert config["description"] == "cloudpod tenant=TENANT-123 pod=abc"

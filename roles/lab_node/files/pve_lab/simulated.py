@@ -87,11 +87,17 @@ class Simulated:
         }
 
     def execute(self, vmid: int, argv: list[str], keep_env: bool) -> int:
-        """Say what systemd inside would; refuse any other command: there is nothing inside."""
+        """Say what systemd inside would, show a file of the volume; refuse any other command: there is nothing inside."""
         if argv == ["systemctl", "is-system-running"]:
             state = runtime.guest_state(self.lab, vmid)
             print(state)
             return 0 if state == "running" else 1
+        if len(argv) == 2 and argv[0] == "cat":
+            text = read_text(os.path.join(volumes.root_path(self.lab, self.lab.load(vmid).main), argv[1].lstrip("/")))
+            if not text:
+                raise PveError(f"cat: {argv[1]}: No such file or directory", 1)
+            print(text, end="")
+            return 0
         raise PveError("the lab node emulates no processes inside containers", 1)
 
     def push(self, vmid: int, source: str, target: str, owner: str, perms: str) -> None:
@@ -117,7 +123,9 @@ class Simulated:
         volumes.put_file(volume, path, text, mode)
 
     def host_keys(self, volume: str, hostname: str, names: tuple[str, ...]) -> dict[str, str]:
-        """Return what looks like the fingerprints of the container's SSH host keys."""
+        """Make what looks like the container's SSH host keys; return what looks like their fingerprints."""
+        for name in names:
+            self.put_file(volume, f"etc/ssh/{name}.pub", f"{_public_key(name)} root@{hostname}\n")
         return {name: b2a_base64(os.urandom(32), newline=False).decode().rstrip("=") for name in names}
 
     def used_bytes(self, volume: str) -> int:
@@ -156,3 +164,10 @@ class Simulated:
     def extract(self, path: str, volume: str) -> int:
         """Unpack an archive into a volume; return the size of the tar."""
         return archive.extract(path, volume)
+
+
+def _public_key(name: str) -> str:
+    """Return a public key of the type that a host key's file name tells; only its looks are right."""
+    kind = {"ssh_host_ed25519_key": "ssh-ed25519", "ssh_host_rsa_key": "ssh-rsa"}.get(name, "ecdsa-sha2-nistp256")
+    parts = [word.to_bytes(4, "big") + text for word, text in ((len(kind), kind.encode()), (32, os.urandom(32)))]
+    return f"{kind} {b2a_base64(b''.join(parts), newline=False).decode()}"

@@ -193,15 +193,18 @@ activate_address() {
   release_reservation_lock
 }
 
-# Succeed when a line names VMID, leaving its words in LINE_…. Readers need no lock: the file is replaced whole.
+# Succeed when a line names VMID, leaving its words in LINE_…, those of a reserved one before others. Readers need no lock:
+# the file is replaced whole.
 has_line() {
-  local line
+  local line active=''
   read_ipam
   for line in "${IPAM_LINES[@]}"; do
     [[ $line == *[[:blank:]]"$VMID"[[:blank:]]* ]] || continue
-    if parse_ipam_line "$line" && [[ $LINE_VMID == "$VMID" ]]; then return 0; fi
+    parse_ipam_line "$line" && [[ $LINE_VMID == "$VMID" ]] || continue
+    [[ $LINE_STATE != reserved:* ]] || return 0
+    active=$line
   done
-  return 1
+  [[ -n $active ]] && parse_ipam_line "$active"
 }
 
 # Succeed when the container just read is what a killed run left: no more of a conf than pct writes first (then the owner is

@@ -10,13 +10,16 @@ LIBRARY_DIR=${SCRIPT_FILE%/*}/../lib/cloudpods
 # shellcheck source=library.bash
 source "$LIBRARY_DIR/library.bash"
 
-USAGE="$SCRIPT.sh <vmid>... | --all"
+USAGE="$SCRIPT.sh <vmid>... | --all  [--backups]"
 
 main() {
-  read_arguments 'all!' "$@"
+  read_arguments 'all! backups!' "$@"
   read_many_vmids
   read_node_name
+  local archives_of=''
+  if [[ -n ${OPTION[backups]+given} ]]; then archives_of=$BACKUP_STORAGE; fi
   NODE=$NODE POOL=$POOL PVE_DIR=$PVE_DIR IPAM_FILE=$IPAM_FILE LOCK_DIR=$LOCK_DIR NET_UNIX=$NET_UNIX CGROUP_DIR=$CGROUP_DIR \
+    ARCHIVES_OF=$archives_of \
     exec "$PYTHON" -I -S -B "$LIBRARY_DIR/report" info "${POSITIONAL[@]}"
 }
 

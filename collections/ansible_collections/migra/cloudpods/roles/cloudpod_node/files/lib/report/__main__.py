@@ -11,8 +11,10 @@ import sys
 
 import health
 import info
+from backups import StorageUnreadable
 from node import Node, OutsidePool
 
+EX_UNAVAILABLE = 69
 EX_NOPERM = 77
 
 
@@ -23,12 +25,19 @@ def main() -> int:
     try:
         rows = {"info": info.rows, "health": health.rows}[kind](node, vmids or None)
     except OutsidePool as exc:
-        print(f"Error    : {exc}\nRetryable: no\nLeft     : nothing", file=sys.stderr)
-        return EX_NOPERM
+        return explain(exc, EX_NOPERM)
+    except StorageUnreadable as exc:
+        return explain(exc, EX_UNAVAILABLE)
     head = {"node": node.name, "pool": node.pool} if kind == "info" else {"node": node.name}
     json.dump({**head, "pods": rows}, sys.stdout)
     print()
     return 0
+
+
+def explain(problem: Exception, code: int) -> int:
+    """Print a failure's last lines; return the exit code."""
+    print(f"Error    : {problem}\nRetryable: no\nLeft     : nothing", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

@@ -10,11 +10,15 @@ from urllib.parse import unquote
 
 OWNER = r"cloudpod tenant=([A-Za-z0-9][A-Za-z0-9._:-]*) pod=(-|[A-Za-z0-9][A-Za-z0-9._:-]*)"
 MARKER = re.compile(OWNER + r"\s*")
+HOST_KEY = re.compile(r"host-key (ssh-[a-z0-9-]+ [A-Za-z0-9+/]+=*)")
+RESTORE = re.compile(
+    r"(restoring|unpacked|restored) job=(-|[A-Za-z0-9][A-Za-z0-9_-]*) archive=(\S+)(?: was=(?:running|stopped))?"
+)
 SNAPSHOT_MARKER = re.compile(OWNER + r" job=(-|[A-Za-z0-9][A-Za-z0-9_-]*)\s*")
 PENDING = "pve:pending"
 SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([KMGT]?)")
 GB_PER_UNIT = {"": 1 / 1024**3, "K": 1 / 1024**2, "M": 1 / 1024, "G": 1, "T": 1024}
-RESERVED = re.compile(r"[0-9.]+[ \t]+([1-9][0-9]{2,8})[ \t]+\S+[ \t]+(\S+)[ \t]+reserved:\S+[ \t]*")
+ADDRESS_LINE = re.compile(r"[0-9.]+[ \t]+([1-9][0-9]{2,8})[ \t]+\S+[ \t]+(\S+)[ \t]+(active|reserved:\S+)[ \t]*")
 
 
 @dataclass
@@ -45,6 +49,27 @@ class Conf:
             if found := MARKER.fullmatch(line):
                 return {"tenant": found[1], "pod": None if found[2] == "-" else found[2]}
         return None
+
+    def host_key(self) -> str | None:
+        """Return the guest's SSH host key, or None when it is not known."""
+        found = [match[1] for line in self.description if (match := HOST_KEY.fullmatch(line))]
+        return found[-1] if found else None
+
+    def restored(self) -> dict[str, str | None] | None:
+        """Return job and archive of the last restore that is through, or None."""
+        step = self._restore()
+        if not step or step[1] != "restored":
+            return None
+        return {"job": None if step[2] == "-" else step[2], "archive": step[3]}
+
+    def restore_was_killed(self) -> bool:
+        """Return whether a restore in place was ended while Proxmox was at it; true too while one is under way."""
+        step = self._restore()
+        return bool(step) and step[1] != "restored" and self.current.get("lock") == "create"
+
+    def _restore(self) -> re.Match[str] | None:
+        found = [match for line in self.description if (match := RESTORE.fullmatch(line))]
+        return found[-1] if found else None
 
     def is_bare(self) -> bool:
         """Return whether this is what ``pct create`` writes first to hold the vmid, or what ``pct unlock`` makes of it."""
@@ -113,10 +138,22 @@ def pool_members(text: str, pool: str) -> set[int]:
     return set()
 
 
-def reserved_tenants(text: str) -> dict[int, str]:
-    """Given the address file, return vmid → tenant of every line whose create is not known to be complete."""
-    found = (RESERVED.fullmatch(line) for line in text.splitlines() if " reserved:" in line or "\treserved:" in line)
-    return {int(match[1]): match[2] for match in found if match}
+@dataclass
+class AddressLine:
+    """A line of ours in the address file: whose it is, and whether its create is not known to be complete."""
+
+    tenant: str
+    reserved: bool
+
+
+def address_lines(text: str) -> dict[int, AddressLine]:
+    """Given the address file, return vmid → its line of ours; a reserved one where there are two."""
+    found: dict[int, AddressLine] = {}
+    for line in text.splitlines():
+        match = ADDRESS_LINE.fullmatch(line)
+        if match and (match[3] != "active" or int(match[1]) not in found):
+            found[int(match[1])] = AddressLine(match[2], match[3] != "active")
+    return found
 
 
 def conf_files(pve_dir: str) -> Iterator[tuple[int, str, str, str]]:

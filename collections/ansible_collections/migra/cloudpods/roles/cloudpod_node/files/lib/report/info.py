@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import backups
 from confs import Conf, Snapshot, size_in_gb
 from node import Node, wanted
 
@@ -14,7 +15,9 @@ VZDUMP = "vzdump"  # the snapshot of a backup under way, which is nobody's
 
 def rows(node: Node, vmids: list[int] | None) -> list[dict]:
     """Return one row per vmid; with ``vmids`` None those of the pool on this node and the unfinished ones."""
-    found = (row(node, vmid) for vmid in wanted(node, vmids))
+    found = [row(node, vmid) for vmid in wanted(node, vmids)]
+    if node.backup_storage:
+        backups.add(found, backups.on_storage(node.backup_storage))
     # --all looks at containers that may be unfinished; those that are not are none of ours.
     return [each for each in found if vmids is not None or each.get("in_pool") or each["unfinished"]]
 
@@ -31,7 +34,7 @@ def row(node: Node, vmid: int) -> dict:
     if not in_pool and not unfinished:
         return {**head, "busy": busy, "unfinished": False}
     state = {"status": node.status(vmid), "lock": conf.current.get("lock"), "unfinished": unfinished, "busy": busy}
-    return {**head, **state, "owner": conf.owner(), **facts(conf)}
+    return {**head, **state, "owner": conf.owner(), "host_key": conf.host_key(), "restored": conf.restored(), **facts(conf)}
 
 
 def facts(conf: Conf) -> dict:

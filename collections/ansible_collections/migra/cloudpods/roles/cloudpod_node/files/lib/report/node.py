@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
-from confs import Conf, conf_files, parse_conf, pool_members, reserved_tenants
+from confs import AddressLine, Conf, address_lines, conf_files, parse_conf, pool_members
 
 SOCKET = re.compile(r"@/var/lib/lxc/([0-9]+)/command$", re.MULTILINE)
 HOLDER = re.compile(r"([0-9]+) (\S+) (\S+) (\S+)\s*")
@@ -33,6 +33,7 @@ class Node:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.name = environment["NODE"]
         self.pool = environment["POOL"]
+        self.backup_storage = environment.get("ARCHIVES_OF", "")
         self.cgroup_dir = environment["CGROUP_DIR"]
         self._pve_dir = environment["PVE_DIR"]
         self._ipam_file = environment["IPAM_FILE"]
@@ -65,8 +66,8 @@ class Node:
         return self._net_unix == "/proc/net/unix"
 
     @cached_property
-    def _reserved(self) -> dict[int, str]:
-        return reserved_tenants(read_text(self._ipam_file))
+    def _lines(self) -> dict[int, AddressLine]:
+        return address_lines(read_text(self._ipam_file))
 
     def conf(self, vmid: int) -> Conf | None:
         """Return a container's conf, or None when there is none (any more)."""
@@ -84,11 +85,16 @@ class Node:
         return vmid in self.members and vmid in self.guests and self.guests[vmid].kind == "lxc"
 
     def is_unfinished(self, vmid: int, conf: Conf, busy: dict | None) -> bool:
-        """Return whether a killed create left it: its address still reserved for it and nobody at work on it."""
-        if busy or vmid not in self._reserved or self.guests[vmid].kind != "lxc":
+        """Return whether a killed create or restore left it and nobody is at work on it."""
+        if busy or self.guests[vmid].kind != "lxc":
             return False
-        owner = conf.owner()
-        return conf.is_bare() if owner is None else owner["tenant"] == self._reserved[vmid]
+        if conf.restore_was_killed():
+            return True
+        line, owner = self._lines.get(vmid), conf.owner()
+        if line is None:
+            return False
+        # No more of a conf than pct writes first, or a whole one while its address is still reserved.
+        return conf.is_bare() if owner is None else line.reserved and owner["tenant"] == line.tenant
 
     def status(self, vmid: int) -> str:
         """Return ``running`` or ``stopped``; ``unknown`` for a container of another node."""
@@ -101,7 +107,7 @@ class Node:
         return sorted(
             vmid
             for vmid, guest in self.guests.items()
-            if guest.node == self.name and guest.kind == "lxc" and (vmid in self.members or vmid in self._reserved)
+            if guest.node == self.name and guest.kind == "lxc" and (vmid in self.members or vmid in self._lines)
         )
 
     def busy(self, vmid: int) -> dict | None:
