@@ -37,7 +37,7 @@ def test_info_shows_a_pod_whole(node: Scripts) -> None:
         "unprivileged": True, "pending": {}, "snapshots": [], "restored": None,
     }  # fmt: skip
     assert mac.startswith("BC:24:11:") and config["arch"] == "amd64" and mac in config["net0"]
-    assert config["description"] == "cloudpod tenant=TENANT-123 pod=abc"
+    assert config["description"] == f"cloudpod tenant=TENANT-123 pod=abc\nhost-key {key}"
 
 
 def test_info_shows_no_more_of_others_than_that_they_exist(node: Scripts) -> None:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.node_scripts import Scripts, create_arguments, failure, finished, has_begun, kill_all_of, node, summary, wait_until
+from tests.node_scripts import (
+    Done,
+    Scripts,
+    create_arguments,
+    failure,
+    finished,
+    has_begun,
+    kill_all_of,
+    node,
+    summary,
+    wait_until,
+)
 
 __all__ = ["node"]
 
@@ -46,7 +58,7 @@ class Backed:
         """Return arguments of a restore."""
         return [vmid, "--archive", self.archive, *owner, *words]
 
-    def restore(self, *words: str | int, vmid: int = 9101, owner: tuple[str, ...] = OWNER):  # noqa: ANN201
+    def restore(self, *words: str | int, vmid: int = 9101, owner: tuple[str, ...] = OWNER) -> Done:
         """Run a restore."""
         return self.node.run("restore", *self.argv(*words, vmid=vmid, owner=owner))
 
@@ -115,7 +127,7 @@ def test_a_pod_that_is_gone_comes_back(backed: Backed, how: str) -> None:
         backed.lab.ok("pct", "destroy", 9101)
     else:
         assert backed.node.run("destroy", 9101).returncode == 0
-    (row,) = [row for row in _backups(backed.node, 9101)]
+    (row,) = _backups(backed.node, 9101)
     assert (row["volid"], row["tenant"], row["pod"], row["job"]) == (backed.archive, "TENANT-123", "abc", "jobb")
     if how == "new":
         assert backed.restore("--auto-ip", vmid=9102, owner=AS_NEW).returncode == 0
@@ -127,7 +139,6 @@ def test_a_pod_that_is_gone_comes_back(backed: Backed, how: str) -> None:
 
 
 def _backups(scripts: Scripts, vmid: int) -> list[dict]:
-    import json
 
     (row,) = json.loads(scripts.run("info", vmid, "--backups").stdout)["pods"]
     return row["backups"]
