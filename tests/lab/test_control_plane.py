@@ -40,7 +40,7 @@ def stack(lab: RealNode) -> Iterator[Stack]:
 def done(stack: Stack, path: str, **body: object) -> dict:
     """Order a change and wait for it, which must succeed; return the job."""
     job = stack.done(path, **body)
-    assert job["status"] == "success", job
+    assert job["status"] == "success", job["error"]
     return job
 
 
@@ -59,7 +59,7 @@ def test_a_pod_from_its_order_to_its_restore_and_end(lab: RealNode, stack: Stack
     done(stack, f"{here}/snapshots", tenantId=TENANT, name="before")
     guest(lab, pod["ip"], "rm", "/root/marker", "/usr/bin/free")
     done(stack, f"{here}/snapshots/before/rollback", tenantId=TENANT)
-    assert guest(lab, pod["ip"], "cat", "/root/marker", "/usr/bin/free").startswith("kept\n")
+    assert guest(lab, pod["ip"], "sh", "-c", "'cat /root/marker; ls /usr/bin/free'") == "kept\n/usr/bin/free\n"
 
     done(stack, f"{here}/backup", tenantId=TENANT, mode="snapshot")
     (backup,) = stack.get(f"{here}/backups")["items"]
