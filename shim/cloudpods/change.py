@@ -58,7 +58,7 @@ def record(type: str, message: str, job: CloudPodJob, *, action: str, **data: An
 
 
 def take_back(pod: CloudPod, seen: dict[str, Any]) -> None:
-    """Write what `cloudpod_info` saw of a pod whose earlier state came back: its size did too, and it may not run."""
+    """Write what `cloudpod_info` saw of a pod whose earlier state came back: its size may have too, and it may not run."""
     power_state = seen["status"] if seen["status"] in ("running", "stopped") else "unknown"
     cores, memory_mb, swap_mb = (int(seen[name]) for name in ("cores", "memory_mb", "swap_mb"))
     pod.change(power_state=power_state, cores=cores, memory_mb=memory_mb, swap_mb=swap_mb)
