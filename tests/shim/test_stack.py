@@ -88,6 +88,42 @@ def test_power_and_snapshots(stack):
     assert "[before]" not in (stack.lab / "etc/pve/lxc/9105.conf").read_text()
 
 
+def test_a_backup_is_restored_beside_its_pod_over_it_and_in_a_drill(stack):
+    stack.finished(stack.create(vmid=9106, hostname="shop")["job"]["id"])
+    stack.done("/internal/cloudpods/9106/backup", tenantId=TENANT)
+    (kept,) = stack.get("/internal/cloudpods/9106/backups")["items"]
+    assert kept["sizeBytes"] > 0
+    address = _net0(stack, 9106)
+
+    copy = stack.done("/internal/cloudpods/9106/restore", tenantId=TENANT, asNew=True, vmid=9107, hostname="shop-before")
+    assert copy["status"] == "success", copy["error"]
+    source, made = (stack.get(f"/internal/cloudpods/{vmid}") for vmid in (9106, 9107))
+    assert (made["status"], made["hostname"], made["powerState"]) == ("active", "shop-before", "running")
+    assert made["ip"] != source["ip"]
+    assert stack.runs(9107)
+
+    stack.done("/internal/cloudpods/9106/scale", tenantId=TENANT, newCores=4, newMemoryMb=4096)
+    assert stack.post("/internal/cloudpods/9106/restore", tenantId=TENANT).json()["code"] == "restore_needs_force"
+    back = stack.done("/api/cloudpods/9106/actions", action="restore", force=True)
+    assert back["status"] == "success", back["error"]
+    assert back["result"]["cloudpod"]["restored"] == {"job": back["id"], "archive": kept["volid"]}
+    pod = stack.get("/internal/cloudpods/9106")
+    assert (pod["cores"], pod["memoryMb"], pod["ip"], pod["powerState"]) == (4, 4096, source["ip"], "running")
+    assert _net0(stack, 9106) == address
+
+    drill = stack.done("/internal/cloudpods/9106/restore-drill", tenantId=TENANT)
+    assert drill["status"] == "success", drill["error"]
+    assert stack.get("/internal/cloudpods/9106/backups")["items"][0]["drillPassed"] is True
+    last = stack.get(f"/internal/jobs/{drill['id']}/events")["items"][-1]
+    assert (last["type"], last["data"]["action"]) == ("BACKUP", "RESTORE_DRILL_PASSED")
+    assert not (stack.lab / "etc/pve/lxc/900009106.conf").exists()
+
+
+def _net0(stack, vmid):
+    conf = (stack.lab / f"etc/pve/lxc/{vmid}.conf").read_text()
+    return next(line for line in conf.splitlines() if line.startswith("net0"))
+
+
 def test_progress_events_tell_the_run(stack):
     order = stack.create(hostname="progress")
     stack.finished(order["job"]["id"])
