@@ -266,7 +266,7 @@ def test_another_tenants_archive_is_refused(lab: RealNode, pod: int, archive: st
         "hostname": "thief",
         "auto_ip": True,
     }
-    failed("cloudpod_restore", variables, says=r"archive .*(does not belong|another|not of)", retryable=False)
+    failed("cloudpod_restore", variables, says=r"archive .*(is not one of pod|does not belong|is not of pod)", retryable=False)
     assert lab.traces(new) == []
 
     worker_run.outcome("cloudpod_destroy", guard(pod))
@@ -275,7 +275,7 @@ def test_another_tenants_archive_is_refused(lab: RealNode, pod: int, archive: st
     )
     assert made["failure"] is None, made
     mine = {"vmid": pod, "tenant_id": OTHER_TENANT, "pod_id": "pod-new", "run_id": "job8.1", "archive": archive, "force": True}
-    failed("cloudpod_restore", mine, says=r"archive .*(does not belong|another|not of)", retryable=False)
+    failed("cloudpod_restore", mine, says=r"archive .*(is not one of pod|does not belong|is not of pod)", retryable=False)
     assert lab.pct("exec", pod, "--", "cat", "/root/marker").returncode != 0
 
 
