@@ -67,7 +67,8 @@ class Scripts:
         root = self.lab.dir
         return _prefixed({
             "ipam_file": str(self.ipam_file), "keys_dir": str(self.keys_dir), "log_file": str(self.log_file),
-            "lock_dir": str(self.lock_dir), "pve_dir": f"{root}/etc/pve", "net_unix": f"{root}/run/net-unix",
+            "lock_dir": str(self.lock_dir), "vzdump_lock": f"{root}/run/vzdump.lock",
+            "pve_dir": f"{root}/etc/pve", "net_unix": f"{root}/run/net-unix",
             "cgroup_dir": f"{root}/sys/fs/cgroup/lxc", "path": f"{root}/bin:/usr/bin:/bin", "python": sys.executable,
         })  # fmt: skip
 

@@ -52,3 +52,23 @@ run_lock_is_held() {
   exec {fd}<&-
   return "$held"
 }
+
+# Lift the lock that vzdump left on the container when the node went down in the middle of a backup: nothing else ever does,
+# and under it nobody may start, change or back up the container again. vzdump holds a lock of its own, the node's, for as
+# long as it works; whoever gets that knows that no backup is under way. Needs read_container.
+lift_stale_backup_lock() {
+  local fd
+  case ${CONF[lock]:-} in
+    backup) ;;
+    snapshot | snapshot-delete) read_snapshot vzdump || return 0 ;;
+    *) return 0 ;;
+  esac
+  exec {fd}<>"$VZDUMP_LOCK"
+  if flock -n "$fd"; then
+    node_answer pct unlock "$VMID" || fail_as_node "pct unlock"
+    if read_snapshot vzdump; then node_answer pct delsnapshot "$VMID" vzdump --force 1 || fail_as_node "pct delsnapshot"; fi
+    printf 'warning: lifted the lock (%s) that a backup which was cut off left on container %s\n' "${CONF[lock]}" "$VMID" >&2 || true
+    read_container
+  fi
+  exec {fd}>&-
+}

@@ -151,6 +151,7 @@ require_our_container() {
   require_pool
   read_container
   require_owner
+  lift_stale_backup_lock
 }
 
 # Refuse the container that require_our_container found while it is not to be worked on: what a killed create left, or

@@ -54,6 +54,7 @@ main() {
   find_container
   if [[ -n $CONF_FILE ]]; then
     require_destroyable
+    lift_stale_backup_lock
     TENANT=$OWNER_TENANT result=destroyed
     destroy_container
   fi
