@@ -221,6 +221,8 @@ def test_a_busy_pod_may_be_tried_later() -> None:
 @pytest.mark.parametrize(
     ("row", "locked"),
     [
+        ({"lock": "backup", "lock_stale": True}, False),
+        ({"lock": "backup", "lock_stale": False}, True),
         ({"lock": "backup"}, True),
         ({"lock": "mounted"}, False),
         ({"lock": "create", "unfinished": True}, False),

@@ -30,7 +30,7 @@ def test_info_shows_a_pod_whole(node: Scripts) -> None:
     config, mac, key = row.pop("config"), row.pop("mac"), row.pop("host_key")
     assert key.startswith("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5")
     assert row == {
-        "vmid": 9101, "exists": True, "in_pool": True, "node": "lab1", "status": "running", "lock": None,
+        "vmid": 9101, "exists": True, "in_pool": True, "node": "lab1", "status": "running", "lock": None, "lock_stale": False,
         "unfinished": False, "busy": None, "owner": {"tenant": "TENANT-123", "pod": "abc"}, "hostname": "client-portal",
         "ip": "10.1.10.91", "prefix": 24, "gateway": "10.1.10.1", "bridge": "vmbr0", "storage": "clients-main",
         "disk_gb": 8, "cores": 2, "memory_mb": 2048, "swap_mb": 512, "onboot": True, "protection": False,

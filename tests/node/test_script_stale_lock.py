@@ -42,6 +42,16 @@ def test_a_lock_that_nobody_holds_any_more_is_lifted(cut_off: Scripts, script: s
     assert "lock:" not in (cut_off.lab.conf(9101) or "")
 
 
+def test_info_tells_a_stale_lock_from_one_that_is_held(cut_off: Scripts) -> None:
+    (row,) = cut_off.info(9101)
+    assert (row["lock"], row["lock_stale"]) == ("backup", True)
+    fd = os.open(cut_off.lab.dir / "run/vzdump.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    (row,) = cut_off.info(9101)
+    os.close(fd)
+    assert (row["lock"], row["lock_stale"]) == ("backup", False)
+
+
 def test_the_same_backup_again_makes_one_archive(cut_off: Scripts) -> None:
     assert cut_off.run("backup", 9101, "--mode", "snapshot", "--run", "job2.2").returncode == 0
     assert len(list((cut_off.lab.dir / "mnt/vzdump-backups/dump").glob("*.tar.zst"))) == 1

@@ -184,8 +184,9 @@ def refuse_adopted(row: dict, params: dict) -> None:
 
 def refuse_locked(row: dict) -> None:
     """Raise Busy when Proxmox itself has locked the container, for a backup or a migration."""
-    # "mounted" hinders nothing; an unfinished create or destroy is what the scripts clean up.
-    if row.get('lock') not in (None, 'mounted', 'destroyed') and not row.get('unfinished'):
+    # "mounted" hinders nothing; what a create, destroy or backup left that was cut off, the scripts clean up.
+    cut_off = row.get('unfinished') or row.get('lock_stale')
+    if row.get('lock') not in (None, 'mounted', 'destroyed') and not cut_off:
         raise Busy('CT {} is locked ({})'.format(row['vmid'], row['lock']))
 
 

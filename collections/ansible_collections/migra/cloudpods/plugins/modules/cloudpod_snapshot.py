@@ -88,6 +88,7 @@ cloudpod:
     node: pve
     status: running
     lock:
+    lock_stale: false
     unfinished: false
     busy:
     owner: {tenant: TENANT-123, pod: cm3x1}

@@ -6,11 +6,10 @@ import time
 
 import backups
 from confs import Conf, Snapshot, size_in_gb
-from node import Node, wanted
+from node import VZDUMP, Node, wanted
 
 DEFAULT_MEMORY_MB = 512  # Proxmox's, where a conf is silent
 DEFAULT_SWAP_MB = 512
-VZDUMP = "vzdump"  # the snapshot of a backup under way, which is nobody's
 
 
 def rows(node: Node, vmids: list[int] | None) -> list[dict]:
@@ -33,7 +32,8 @@ def row(node: Node, vmid: int) -> dict:
     head = {"vmid": vmid, "exists": True, "in_pool": in_pool, "node": node.guests[vmid].node}
     if not in_pool and not unfinished:
         return {**head, "busy": busy, "unfinished": False}
-    state = {"status": node.status(vmid), "lock": conf.current.get("lock"), "unfinished": unfinished, "busy": busy}
+    lock = {"lock": conf.current.get("lock"), "lock_stale": node.lock_is_stale(conf)}
+    state = {"status": node.status(vmid), **lock, "unfinished": unfinished, "busy": busy}
     return {**head, **state, "owner": conf.owner(), "host_key": conf.host_key(), "restored": conf.restored(), **facts(conf)}
 
 

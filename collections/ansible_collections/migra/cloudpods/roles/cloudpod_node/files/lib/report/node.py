@@ -12,6 +12,7 @@ from typing import NamedTuple
 from confs import AddressLine, Conf, address_lines, conf_files, parse_conf, pool_members
 
 SOCKET = re.compile(r"@/var/lib/lxc/([0-9]+)/command$", re.MULTILINE)
+VZDUMP = "vzdump"  # the snapshot of a backup under way, which is nobody's
 HOLDER = re.compile(r"([0-9]+) (\S+) (\S+) (\S+)\s*")
 
 
@@ -38,6 +39,7 @@ class Node:
         self._pve_dir = environment["PVE_DIR"]
         self._ipam_file = environment["IPAM_FILE"]
         self._lock_dir = environment["LOCK_DIR"]
+        self._vzdump_lock = environment["VZDUMP_LOCK"]
         self._net_unix = environment["NET_UNIX"]
 
     @cached_property
@@ -111,18 +113,37 @@ class Node:
         )
 
     def busy(self, vmid: int) -> dict | None:
-        """Return who holds a vmid's run lock, or None. A shared lock is tried, so that two who look do not meet."""
-        try:
-            fd = os.open(os.path.join(self._lock_dir, str(vmid)), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            return None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return parse_holder(os.read(fd, 512).decode("ascii", "replace"))
-        finally:
-            os.close(fd)
+        """Return who holds a vmid's run lock, or None."""
+        text = held_lock(os.path.join(self._lock_dir, str(vmid)))
+        return None if text is None else parse_holder(text)
+
+    @cached_property
+    def _vzdump_works(self) -> bool:
+        return held_lock(self._vzdump_lock) is not None
+
+    def lock_is_stale(self, conf: Conf) -> bool:
+        """Return whether a backup that was cut off left the container's lock; the scripts lift it before a change."""
+        kind = conf.current.get("lock")
+        of_backup = kind == "backup" or (kind in ("snapshot", "snapshot-delete") and VZDUMP in conf.snapshots)
+        return of_backup and not self._vzdump_works
+
+
+def held_lock(path: str) -> str | None:
+    """Return the text of a lock file that somebody holds, None when nobody does.
+
+    A shared lock is tried, so that two who look do not meet.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
         return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.read(fd, 512).decode("ascii", "replace")
+    finally:
+        os.close(fd)
+    return None
 
 
 def parse_holder(text: str) -> dict:
