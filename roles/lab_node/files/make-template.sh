@@ -1,11 +1,12 @@
 #!/bin/bash
 # Makes the lab's container template: a small Debian with systemd and sshd, as a tar that `pct create` unpacks.
+# Python is what Ansible needs inside a pod.
 # make-template.sh <suite> <file.tar.zst>.  The mirror is the one that apt of this machine uses.
 set -euo pipefail
 umask 022
 
 readonly suite=$1 file=$2
-readonly packages=systemd,systemd-sysv,dbus,openssh-server,iproute2,iputils-ping,procps,ca-certificates
+readonly packages=systemd,systemd-sysv,dbus,openssh-server,iproute2,iputils-ping,procps,ca-certificates,python3
 
 # apt's own list of what it fetches: the first source that is a whole Debian of that suite.
 # shellcheck disable=SC2016  # apt expands these
