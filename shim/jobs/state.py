@@ -108,10 +108,11 @@ def to_announce(types: list[str], limit: int, after_s: float) -> list[tuple[str,
     return [
         (row[0], row[1])
         for row in db.rows(
-            "UPDATE cloud_pod_jobs SET woken_at = now() WHERE id IN ("
+            # ARRAY, so that the choice is made once: a join with a subquery may run it, and its LIMIT, for each row again.
+            "UPDATE cloud_pod_jobs SET woken_at = now() WHERE id = ANY(ARRAY("
             " SELECT id FROM cloud_pod_jobs WHERE status = 'queued' AND run_after <= now() AND type = ANY(%s)"
             " AND (woken_at IS NULL OR woken_at < now() - make_interval(secs => %s))"
-            " ORDER BY priority, created_at, id LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING id, type",
+            " ORDER BY priority, created_at, id LIMIT %s FOR UPDATE SKIP LOCKED)) RETURNING id, type",
             (types, after_s, limit),
         )
     ]

@@ -288,11 +288,11 @@ def test_an_absent_pod_cannot_be_changed(call, vmid, name, parameters):
 
 @pytest.mark.parametrize(("name", "parameters"), CHANGES[2:], ids=[name for name, _ in CHANGES[2:]])
 def test_a_container_that_proxmox_has_locked_is_worth_another_try(call, node, pod, name, parameters):
-    node.edit_conf(pod, lambda text: text + "lock: backup\n")
+    node.edit_conf(pod, lambda text: text + "lock: migrate\n")
     for check in (True, False):
         locked = call(name, _check=check, vmid=pod, **parameters)
         assert locked.retryable is True
-        assert "is locked (backup)" in locked.msg
+        assert "is locked (migrate)" in locked.msg
 
 
 # --- backup ------------------------------------------------------------------------------------------------------
