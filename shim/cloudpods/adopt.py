@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from shim.cloudpods import change, host_key, scan, verdict
+from shim.cloudpods.backup_models import CloudPodBackup
 from shim.cloudpods.models import GONE, CloudPod
 from shim.cloudpods.schemas import AdoptPod
-from shim.db import database, lock, new_id
+from shim.db import database, iso, lock, new_id
 from shim.errors import Conflict, NotFound
 from shim.jobs.models import CloudPodJob
 from shim.jobs.submit import submit
 from shim.nodes.models import Allocation, CloudPodNode
 from shim.tenants.models import Tenant
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+# A marker's id; one of digits only would be read as a vmid, which may be another pod's.
+_ID = re.compile(r"(?!\d+$)[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,10 @@ def plan(node_name: str, request: AdoptPod) -> Plan:
     seen = scan.container(node_name, request.vmid)
     if seen["unfinished"]:
         raise Conflict(f"container {request.vmid} is an unfinished create; destroy it on the node", code="container_unfinished")
-    columns = _columns({key: seen.get(name) for key, name in scan.NAMES.items()}, node)
-    if columns["ip"] and CloudPod.live_ip(columns["ip"]):
-        raise Conflict(f"address {columns['ip']} belongs to another live pod", code="ip_taken")
+    if CloudPodBackup.of_another_tenant(request.vmid, request.tenant_id):
+        # They would be listed and pruned as this pod's.
+        raise Conflict(f"archives of an earlier pod of another owner still bear vmid {request.vmid}", code="vmid_taken")
+    columns = _usable(request.vmid, seen, node)
     pod_id, earlier = _identity(request, seen.get("owner") or {})
     return Plan(node, tenant, pod_id, earlier, columns)
 
@@ -60,6 +63,7 @@ def adopt(node_name: str, request: AdoptPod) -> tuple[CloudPodJob, CloudPod]:
     """Write pod, allocation, job and event in one transaction; the pod is active only after the node's part is done."""
     with database.atomic():
         planned = plan(node_name, request)
+        was = _as_it_was(planned)
         pod = _row(planned, request.vmid)
         _book(pod)
         job = submit(
@@ -67,7 +71,7 @@ def adopt(node_name: str, request: AdoptPod) -> tuple[CloudPodJob, CloudPod]:
             tenant_id=pod.tenant_id,
             cloud_pod_id=pod.id,
             node_id=planned.node.id,
-            payload={**request.payload(), "node": node_name},
+            payload={**request.payload(), "node": node_name, **({"earlier": was} if was else {})},
             requested_by=request.requested_by,
         )
         return job, CloudPod.find(pod.id)
@@ -98,10 +102,14 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
 
 
 def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
-    """The container is nobody's pod: neither vmid nor address nor share of the node stay taken."""
+    """The container is nobody's pod: neither vmid nor address nor share of the node stay taken.
+
+    The row of the pod that it was before is as it was. One whose destruction was asked for meanwhile waits for that.
+    """
     pod = change.pod_of(job)
-    pod.change(status="failed", error=failure["msg"])
-    Allocation.release(pod.id)
+    if pod.status == "provisioning":
+        pod.change(**{"status": "failed", "error": failure["msg"], **job.payload.get("earlier", {})})
+        Allocation.release(pod.id)
     change.record(
         "ERROR",
         f"CloudPod not adopted: {failure['msg']}",
@@ -136,6 +144,15 @@ def _identity(request: AdoptPod, owner: dict[str, Any]) -> tuple[str, CloudPod |
     return str(named), earlier
 
 
+def _as_it_was(planned: Plan) -> dict[str, Any]:
+    """Return the columns of a deleted pod's row that the adoption overwrites, as a job's payload can hold them."""
+    pod = planned.earlier
+    if pod is None or pod.status != "deleted":
+        return {}
+    deleted = {"status": pod.status, "deleted_at": iso(pod.deleted_at), "error": pod.error}
+    return {**deleted, "node": pod.node_id, "region": pod.region, **{name: getattr(pod, name) for name in planned.columns}}
+
+
 def _row(planned: Plan, vmid: int) -> CloudPod:
     given = {"node": planned.node, "region": planned.node.region, "status": "provisioning", **planned.columns}
     if planned.earlier is not None:
@@ -149,6 +166,21 @@ def _row(planned: Plan, vmid: int) -> CloudPod:
 def _book(pod: CloudPod) -> None:
     Allocation.release(pod.id)
     Allocation.take(pod.node, pod.id, pod.tenant_id, pod.cores, pod.memory_mb, pod.disk_gb)
+
+
+def _usable(vmid: int, seen: dict[str, Any], node: CloudPodNode) -> dict[str, Any]:
+    """Return the columns of what a look showed of a container. Raises Conflict for what no pod of this node can be."""
+    try:
+        columns = _columns({key: seen.get(name) for key, name in scan.NAMES.items()}, node)
+    except (TypeError, ValueError) as error:
+        raise Conflict(f"container {vmid} has a value that no pod can have: {error}", code="container_unusable") from error
+    ip = columns["ip"]
+    refusal = node.address_pool.refusal(ip) if ip and node.address_pool else None
+    if refusal:
+        raise Conflict(f"address {ip} of container {vmid} cannot be a pod's: {refusal}", code="ip_not_allowed")
+    if ip and CloudPod.live_ip(ip):
+        raise Conflict(f"address {ip} belongs to another live pod", code="ip_taken")
+    return columns
 
 
 def _columns(seen: dict[str, Any], node: CloudPodNode) -> dict[str, Any]:

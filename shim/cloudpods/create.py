@@ -36,6 +36,8 @@ def order(
     tenant = _tenant(request)
     region = request.region or settings.region
     node = place(Size(request.cores, request.memory_mb, request.disk_gb), region=region, name=request.node, ip=request.ip)
+    # What is free is looked up, for both vmid and address, and is taken, by one order or adoption at a time.
+    lock("vmid")
     _check_ip(request, node)
     pod = CloudPod.create(
         tenant=tenant,
@@ -145,8 +147,6 @@ def _check_ip(request: CreatePod, node: CloudPodNode) -> None:
 
 
 def _vmid(request: CreatePod, settings: Settings) -> int:
-    # Both the look and the choice below need to be alone until the row is written.
-    lock("vmid")
     if request.vmid is None:
         vmid = CloudPod.next_vmid(settings.vmid_auto_first, settings.vmid_last)
         if vmid is None:

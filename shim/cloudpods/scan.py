@@ -5,6 +5,7 @@ from typing import Any
 from shim import db
 from shim.cloudpods import change
 from shim.cloudpods.models import CloudPod
+from shim.config import DRILL_VMIDS
 from shim.db import database
 from shim.errors import CloudPodsError, NotFound
 from shim.jobs import state
@@ -45,7 +46,7 @@ def foreign(node_name: str) -> tuple[CloudPodJob | None, list[dict[str, Any]]]:
     last = CloudPodJob.last_of_node(CloudPodNode.named(node_name).id, TYPE)
     rows: list[dict[str, Any]] = (last.result or {}).get("foreign", []) if last else []
     live = CloudPod.live_vmids([row["vmid"] for row in rows])
-    return last, [row for row in rows if row["vmid"] not in live]
+    return last, [row for row in rows if row["vmid"] not in live and not is_drill(row)]
 
 
 def container(node_name: str, vmid: int) -> dict[str, Any]:
@@ -60,6 +61,12 @@ def container(node_name: str, vmid: int) -> dict[str, Any]:
     return found
 
 
+def is_drill(row: dict[str, Any]) -> bool:
+    """Return whether a container is a restore drill's copy, which its drill or the next one removes: nobody's to adopt."""
+    named = str((row.get("owner") or {}).get("pod") or "")
+    return int(row["vmid"]) >= DRILL_VMIDS or named.startswith("drill.")
+
+
 def variables(job: CloudPodJob) -> dict[str, Any]:
     """Return the playbook's extra vars: none means all pods."""
     return {}
@@ -72,7 +79,7 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
         raise CloudPodsError(f"the info playbook's result says nothing about node {job.node_name}", code="bad_result")
     live = CloudPod.live_vmids([int(row["vmid"]) for row in pods])
     rows = [row for row in pods if row.get("exists") and row.get("in_pool") and row["vmid"] not in live]
-    kept = [{name: row.get(key) for key, name in NAMES.items()} for row in rows]
+    kept = [{name: row.get(key) for key, name in NAMES.items()} for row in rows if not is_drill(row)]
     state.keep(job, {"node": job.node_name, "seen": len(pods), "foreign": kept})
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from shim import db
 from shim.cloudpods import change, host_key, verdict
+from shim.config import DRILL_VMIDS
 from shim.db import database
 from shim.errors import CloudPodsError
 from shim.jobs import state
@@ -99,7 +100,7 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
         "changed": len(changed),
         **{name: verdicts[name] for name in verdict.VERDICTS},
         "missing": sorted(pod.vmid for pod in found if pod.vmid not in seen),
-        "foreign": sorted(set(seen) - {pod.vmid for pod in pods}),
+        "foreign": sorted(vmid for vmid in set(seen) - {pod.vmid for pod in pods} if vmid < DRILL_VMIDS),
     }
     # A job row holds the sum of what was seen, not the rows of a thousand pods, which are with the pods now.
     state.keep(job, kept)

@@ -1,5 +1,8 @@
 """Containers that are no pods of ours: seen by a look at their node, taken over one by one, refused where they must be."""
 
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg2
 import pytest
 from click.testing import CliRunner
 
@@ -203,6 +206,88 @@ def test_a_look_that_says_nothing_fails_and_keeps_what_was_known(api, looked, ro
         outcome.write(job, Outcome(result, None))
     assert sql.row("cloud_pod_jobs", job.id)["status"] == "failed"
     assert len(api.simulate_get("/internal/nodes/lab1/foreign").json["items"]) == 1
+
+
+@pytest.mark.parametrize("vmid", [9777, 9778])
+def test_a_marker_of_digits_never_reaches_the_pod_whose_vmid_they_are(looked, ask, sql, rows, assert_problem, vmid):
+    rows.pod(vmid=9777, tenant_id=OTHER_TENANT)
+    seen = container(owner={"tenant": TENANT, "pod": str(vmid)})
+    refused(looked, ask, sql, assert_problem, 409, "bad_marker", seen=seen)
+
+
+DRILLS = [container(900009101), container(5001, owner={"tenant": TENANT, "pod": "drill.7452a3de"})]
+
+
+@pytest.mark.parametrize("seen", DRILLS)
+def test_a_drills_copy_is_neither_listed_nor_adopted(api, looked, ask, sql, assert_problem, seen):
+    refused(looked, ask, sql, assert_problem, 404, "container_not_found", seen=seen, vmid=seen["vmid"])
+    assert api.simulate_get("/internal/nodes/lab1/foreign").json["items"] == []
+
+
+def test_a_drills_copy_that_an_older_look_kept_is_not_listed(api, looked, sql):
+    job = looked(container())
+    sql("UPDATE cloud_pod_jobs SET result = replace(result::text, '5001', '900005001')::jsonb WHERE id = %s", job.id)
+    assert api.simulate_get("/internal/nodes/lab1/foreign").json["items"] == []
+
+
+@pytest.mark.parametrize(("ip", "code"), [("10.1.20.60", "ip_not_allowed"), ("10.1.10.1", "ip_not_allowed")])
+def test_an_address_that_no_pod_of_the_node_may_have_is_refused(looked, ask, sql, assert_problem, ip, code):
+    sql("UPDATE address_pools SET first_ip = '10.1.10.1' WHERE gateway = '10.1.10.1'")
+    refused(looked, ask, sql, assert_problem, 409, code, seen=container(ip=ip))
+
+
+@pytest.mark.parametrize("odd", [{"ip": "dhcp"}, {"memory_mb": None}, {"swap_mb": None}], ids=str)
+def test_a_value_that_no_pod_can_have_is_refused(looked, ask, sql, assert_problem, odd):
+    refused(looked, ask, sql, assert_problem, 409, "container_unusable", seen=container(**odd))
+
+
+def test_a_vmid_with_another_tenants_archives_is_refused(looked, ask, sql, rows, assert_problem):
+    backup = rows.backup(rows.pod(vmid=5001, status="deleted", tenant_id=OTHER_TENANT, allocation=False))
+    refused(looked, ask, sql, assert_problem, 409, "vmid_taken", seen=container())
+    sql("UPDATE cloud_pod_backups SET status = 'removed' WHERE id = %s", backup)
+    assert ask().status_code == 202
+
+
+def test_a_sites_own_low_vmid_may_be_adopted(looked, ask):
+    looked(container(100))
+    assert ask(100).status_code == 202
+
+
+def test_a_failed_adoption_leaves_a_pod_that_is_to_be_destroyed_so(api, looked, ask, ended, sql):
+    looked(container())
+    answer = ask()
+    assert api.simulate_post("/internal/cloudpods/5001/destroy", json={"tenantId": TENANT}).status_code == 202
+    assert ended(answer, failure=FAILED)["status"] == "deleting"
+    assert ask().status_code == 409
+
+
+def test_a_failed_adoption_of_a_deleted_pod_leaves_its_row_as_it_was(looked, ask, ended, rows, sql):
+    gone = {"status": "deleted", "deleted_at": "2026-05-01T00:00:00+00:00"}
+    earlier = rows.pod("lab2", vmid=5001, allocation=False, ip="10.1.20.77", **gone)
+    before = sql.row("cloud_pods", earlier)
+    looked(container(owner={"tenant": TENANT, "pod": earlier}))
+    after = ended(ask(), failure=FAILED)
+    assert {**after, "updated_at": None} == {**before, "updated_at": None}
+    assert ended(ask(), adopted())["deleted_at"] is None
+
+
+def test_an_order_for_an_address_that_an_adoption_takes_meanwhile_is_refused(api, sql, servers, assert_problem, eventually):
+    """The order waits for the adoption to end, and looks at the addresses only then."""
+    adopting = psycopg2.connect(servers.database_url)
+    cursor = adopting.cursor()
+    cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('cloudpods:vmid', 0))")
+    wanted = {"tenantId": TENANT, "hostname": "a", "cores": 1, "memoryMb": 512, "ip": "10.1.10.61", "node": "lab1"}
+    with ThreadPoolExecutor(1) as pool:
+        order = pool.submit(api.simulate_post, "/internal/cloudpods", json=wanted)
+        eventually(lambda: sql("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+        cursor.execute(
+            "INSERT INTO cloud_pods (tenant_id, node_id, vmid, hostname, ip, cores, memory_mb)"
+            " SELECT %s, id, 5001, 'legacy', '10.1.10.61', 1, 512 FROM cloud_pod_nodes WHERE name = 'lab1'",
+            (TENANT,),
+        )
+        adopting.commit()
+        assert_problem(order.result(timeout=20), 409, "ip_taken", field="ip")
+    adopting.close()
 
 
 # At a terminal
