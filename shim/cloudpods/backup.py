@@ -3,7 +3,7 @@
 from typing import Any
 
 from shim import db
-from shim.cloudpods import backup_policy, change
+from shim.cloudpods import change, retention
 from shim.cloudpods.backup_models import CloudPodBackup
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import BackupPod
@@ -20,12 +20,10 @@ def backup(reference: str, request: BackupPod) -> tuple[CloudPodJob, CloudPod]:
 
 
 def variables(job: CloudPodJob) -> dict[str, Any]:
-    """Return the playbook's extra vars. While an archive of the pod is being restored elsewhere, retention removes none."""
+    """Return the playbook's extra vars. Without a retention nothing is removed."""
     pod = CloudPod.find(str(job.cloud_pod_id))
-    given = {**change.guard(job, pod), "mode": job.payload["mode"]}
-    if CloudPodJob.restoring_from(pod.id):
-        return given
-    return {**given, "retention": backup_policy.of_tenant(pod.tenant_id).keep}
+    keep = retention.of(pod)
+    return {**change.guard(job, pod), "mode": job.payload["mode"], **({"retention": keep} if keep else {})}
 
 
 def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:

@@ -69,19 +69,35 @@ class CloudPodBackup(Model):
         return cls.select(cls, CloudPodNode).join(CloudPodNode).where(cls.cloud_pod == pod.id, cls.status == status)
 
     @classmethod
-    def choose(cls, pod: CloudPod, backup_id: str | None) -> "CloudPodBackup":
-        """Return the pod's archive of this id, or its newest. Raises NotFound, or Conflict when retention took it away."""
+    def choose(cls, pod: CloudPod, backup_id: str | None, *, here: bool) -> "CloudPodBackup":
+        """Return the pod's archive of this id, or its newest; `here`: one on the pod's own node.
+
+        Raises NotFound, or Conflict when retention took it away or it lies on another node.
+        """
         if backup_id is None:
-            newest: CloudPodBackup | None = cls.of_pod(pod, "ready").order_by(cls.created_at.desc(), cls.id.desc()).first()
-            if newest is None:
-                raise NotFound(f"pod {pod.vmid} has no backup; order one first", code="backup_not_found")
-            return newest
+            return cls._newest(pod, here=here)
         found: CloudPodBackup | None = cls.get_or_none(cls.id == backup_id, cls.cloud_pod == pod.id)
         if found is None:
             raise NotFound(f"pod {pod.vmid} has no backup {backup_id}", code="backup_not_found")
         if found.status != "ready":
             raise Conflict(f"backup {backup_id} was removed; choose another one of the pod", code="backup_removed")
+        if here and found.node_id != pod.node_id:
+            raise Conflict(
+                f"backup {backup_id} lies on node {found.node.name}, pod {pod.vmid} is on {pod.node.name}; restore it there"
+                ' with "asNew": true',
+                code="archive_elsewhere",
+            )
         return found
+
+    @classmethod
+    def _newest(cls, pod: CloudPod, *, here: bool) -> "CloudPodBackup":
+        ready = cls.of_pod(pod, "ready")
+        rows = ready.where(cls.node == pod.node_id) if here else ready
+        newest: CloudPodBackup | None = rows.order_by(cls.created_at.desc(), cls.id.desc()).first()
+        if newest is None:
+            where = f" on its node {pod.node.name}" if here else ""
+            raise NotFound(f"pod {pod.vmid} has no backup{where}; order one first", code="backup_not_found")
+        return newest
 
     @classmethod
     def of_another_tenant(cls, vmid: int, tenant_id: str) -> bool:

@@ -58,11 +58,21 @@ def record(type: str, message: str, job: CloudPodJob, *, action: str, **data: An
 
 
 def take_back(pod: CloudPod, seen: dict[str, Any]) -> None:
-    """Write what `cloudpod_info` saw of a pod whose earlier state came back: its size may have too, and it may not run."""
-    power_state = seen["status"] if seen["status"] in ("running", "stopped") else "unknown"
-    cores, memory_mb, swap_mb = (int(seen[name]) for name in ("cores", "memory_mb", "swap_mb"))
+    """Write what `cloudpod_info` saw of a pod whose earlier state came back: its size may have too, and it may not run.
+
+    What it does not say, or says oddly, stays as it was: the work is done all the same.
+    """
+    power_state = seen["status"] if seen.get("status") in ("running", "stopped") else "unknown"
+    # A container without a limit has no cores at all.
+    cores, memory_mb = _number(seen, "cores", pod.cores, least=1), _number(seen, "memory_mb", pod.memory_mb, least=1)
+    swap_mb = _number(seen, "swap_mb", pod.swap_mb, least=0)
     pod.change(power_state=power_state, cores=cores, memory_mb=memory_mb, swap_mb=swap_mb)
     Allocation.resize(pod.id, cores, memory_mb)
+
+
+def _number(seen: dict[str, Any], name: str, known: int, *, least: int) -> int:
+    value = seen.get(name)
+    return value if isinstance(value, int) and least <= value < 2**31 else known
 
 
 def is_ours(pod: CloudPod, seen: dict[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shim.cloudpods import change, create, host_key
+from shim.cloudpods import change, create, host_key, retention
 from shim.cloudpods.backup_models import CloudPodBackup
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import CreatePod, RestorePod
@@ -22,7 +22,7 @@ def restore(reference: str, request: RestorePod, *, settings: Settings) -> tuple
 
 def _in_place(pod: CloudPod, request: RestorePod) -> tuple[CloudPodJob, CloudPod]:
     change.require_active(pod)
-    backup = CloudPodBackup.choose(pod, request.backup_id)
+    backup = retention.choose(pod, request.backup_id, here=True)
     if not request.force:
         raise Conflict(
             f"pod {pod.vmid} is live, and the backup of {backup.created_at:%Y-%m-%d %H:%M} UTC would overwrite what was written"
@@ -34,7 +34,7 @@ def _in_place(pod: CloudPod, request: RestorePod) -> tuple[CloudPodJob, CloudPod
 
 
 def _as_new(source: CloudPod, request: RestorePod, settings: Settings) -> tuple[CloudPodJob, CloudPod]:
-    backup = CloudPodBackup.choose(source, request.backup_id)
+    backup = retention.choose(source, request.backup_id, here=False)
     origin = {"asNew": True, "backupId": backup.id, "archive": backup.volid, "fromVmid": source.vmid, "fromPodId": source.id}
     reason = {"reason": request.reason} if request.reason else {}
     wanted = body.parse(CreatePod, _description(source, backup, request))

@@ -7,7 +7,7 @@ their retention could take the archive away under it.
 from typing import Any
 
 from shim import db
-from shim.cloudpods import change
+from shim.cloudpods import change, retention
 from shim.cloudpods.backup_models import CloudPodBackup
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import DrillPod
@@ -32,7 +32,7 @@ def drill(reference: str, request: DrillPod) -> tuple[CloudPodJob, CloudPod]:
         pending = CloudPodJob.pending(pod.id, "RESTORE_DRILL")
         if pending is not None:
             raise Conflict(f"pod {pod.vmid} is already drilled by job {pending.id}", code="job_pending", jobId=pending.id)
-        backup = CloudPodBackup.choose(pod, request.backup_id)
+        backup = retention.choose(pod, request.backup_id, here=True)
         return change.enqueue("RESTORE_DRILL", pod, request, backupId=backup.id, archive=backup.volid), pod
 
 

@@ -71,10 +71,22 @@ class CloudPodJob(Model):
         return cls.get_or_none(of_pod & cls.status.in_(("queued", "running")))
 
     @classmethod
-    def restoring_from(cls, cloud_pod_id: str) -> bool:
-        """Return whether an archive of this pod is being restored as another pod, or is going to be."""
-        of_pod = (cls.type == "RESTORE") & (cls.payload["fromPodId"] == cloud_pod_id)
-        return bool(cls.select().where(of_pod & cls.status.in_(("queued", "running"))).exists())
+    def reading_archives(cls, vmid: int) -> bool:
+        """Return whether archives of this vmid are being restored or drilled, or are going to be."""
+        return bool(
+            db.rows(
+                "SELECT 1 FROM cloud_pod_jobs WHERE type IN ('RESTORE', 'RESTORE_DRILL') AND status IN ('queued', 'running')"
+                " AND coalesce(payload -> 'fromVmid', payload -> 'vmid') = to_jsonb(%s) LIMIT 1",
+                (vmid,),
+            )
+        )
+
+    @classmethod
+    def removing_archives(cls, vmid: int) -> "CloudPodJob | None":
+        """Return a backup that may be removing archives of this vmid: one that runs, or whose lost run nobody looked into."""
+        of_vmid = (cls.type == "BACKUP") & cls.payload.contains({"vmid": vmid})
+        unfinished = cls.status.in_(("queued", "running"))
+        return cls.get_or_none(of_vmid & unfinished & ((cls.status == "running") | cls.lost))
 
     @classmethod
     def pending_of_node(cls, node_id: str, type: str) -> "CloudPodJob | None":

@@ -74,6 +74,20 @@ def test_in_place_takes_the_size_and_power_of_then_and_keeps_the_pod(restore, so
     assert sql("SELECT type, data->>'action' FROM cloud_pod_events ORDER BY seq")[-1] == ("STATE_CHANGE", "RESTORED")
 
 
+ODD = [{"cores": None}, {"cores": 0}, {"memory_mb": None}, {"swap_mb": "many"}, {"status": None}, {"cores": 2**40}]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+def test_a_restore_that_worked_is_a_success_whatever_the_node_says_oddly(restore, source, finish, sql, odd):
+    """A container without a limit of cores says null; what it does not say stays the pod's."""
+    answer = restore(force=True)
+    finish(answer, Outcome({"vmid": 9101, "changed": True, "cloudpod": {**SEEN, **odd}}, None))
+    pod = sql.row("cloud_pods", source)
+    assert (sql.row("cloud_pod_jobs", answer.json["job"]["id"])["status"], pod["error"]) == ("success", None)
+    known = {"cores": 2, "memory_mb": 2048, "swap_mb": 512, "status": "active"}
+    assert {name: pod[name] for name in odd} == {name: known[name] for name in odd}
+
+
 def test_in_place_without_force_says_what_would_be_lost_and_how_to_go_on(restore, source, sql, assert_problem):
     answer = restore()
     assert_problem(answer, 409, "restore_needs_force")
@@ -215,7 +229,7 @@ REFUSED = [
     ({"asNew": True, "ip": "10.1.10.91", "autoIp": True}, 422, "invalid_request", "ip"),
     ({"asNew": True, "hostname": "a;b"}, 422, "invalid_request", "hostname"),
     ({"asNew": True, "node": "lab2"}, 422, "archive_elsewhere", "node"),
-    ({"asNew": True, "diskGb": 16}, 422, "invalid_request", "diskGb"),
+    ({"asNew": True, "diskGb": 0}, 422, "invalid_request", "diskGb"),
     ({"force": True, "backupId": "a b"}, 422, "invalid_request", "backupId"),
     ({"force": True, "colour": "red"}, 422, "invalid_request", "colour"),
 ]
