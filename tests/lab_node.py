@@ -20,7 +20,7 @@ class LabNode:
     def __init__(self, directory: Path) -> None:
         self.dir = directory
         self.node = NODE
-        self.env = {**os.environ, "PATH": f"{directory / 'bin'}:/usr/bin:/bin"}
+        self.env = {**os.environ, "PATH": f"{directory / 'bin'}:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 
     def init(self, *options: str) -> str:
         """Lay the node (again), with options of lab-init such as `--pods 5`; return `changed` or `unchanged`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -66,7 +67,7 @@ def run_command(usage: str, command: Command, root: str, argv: list[str]) -> int
         signal.signal(number, _interrupt)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `pct list | head -1` ends silently, as a Perl program does
     try:
-        return _called(usage, command, Lab(root), argv)
+        return _called(usage, command, Lab(root), _decoded(argv))
     except RequestError as error:
         sys.stdout.flush()
         sys.stderr.write(f"{error.message}\n{usage_line(usage, command)}\n")
@@ -89,6 +90,14 @@ def _called(usage: str, command: Command, lab: Lab, argv: list[str]) -> int:
     result = command.run(Call(lab, parameters, switches, argv))
     sys.stdout.flush()
     return result or 0
+
+
+def _decoded(argv: list[str]) -> list[str]:
+    """Return the arguments as Perl's `decode('locale', …)` takes them: in the C locale nothing but ASCII survives."""
+    locale = os.environ.get("LC_ALL") or os.environ.get("LC_CTYPE") or os.environ.get("LANG") or "C"
+    if locale not in ("C", "POSIX"):
+        return argv
+    return [os.fsencode(word).decode("ascii", "replace") for word in argv]
 
 
 def _subject(parameters: dict[str, str]) -> int | None:

@@ -89,21 +89,9 @@ note_guest() {
   HOST_KEY=$key
 }
 
-# Leave the guest's SSH host key in GUEST_KEY, empty when it has none or does not answer within five seconds. The guest is a
-# stranger: what it says is cut short, and taken only when it looks like a key.
+# Leave the guest's SSH host key in GUEST_KEY, empty when it has none or does not answer in time. The guest is a stranger:
+# report/guest.py keeps our descriptors, the run lock's before all, from what runs inside.
 read_guest_key() {
-  local rc=0
   GUEST_KEY=''
-  wait_for_on "$OUT_WRITE" "$ERR_WRITE" ask_guest_for_key || rc=$?
-  mapfile -t -u "$OUT_READ" ANSWER
-  # What pct says of a guest without a key, or of a hung one, is of no interest.
-  mapfile -t -u "$ERR_READ" MESSAGES
-  ((rc == 0)) && [[ ${ANSWER[0]:-} =~ ^(ssh-ed25519 [A-Za-z0-9+/]{20,200}=*)( .*)?$ ]] || return 0
-  GUEST_KEY=${BASH_REMATCH[1]}
-}
-
-# shellcheck disable=SC2329  # read_guest_key starts it
-ask_guest_for_key() {
-  # --foreground: in the run's own process group, so that what ends the run ends this too.
-  timeout --foreground -k 1 4 pct exec "$VMID" -- cat /etc/ssh/ssh_host_ed25519_key.pub </dev/null | head -c 1000
+  if node_answer "$PYTHON" -I -S -B "$LIBRARY_DIR/report" host-key "$VMID"; then GUEST_KEY=${ANSWER[0]:-}; fi
 }

@@ -7,6 +7,7 @@ declare -ga PENDING=()     # keys waiting for the container's next start
 declare -gA SNAPSHOT=()    # one snapshot's section of the conf
 declare -ga ANSWER=()      # stdout of the last command whose answer was wanted
 declare -ga MESSAGES=()    # stderr of the last command
+declare -gr SCRATCH_READ=262144  # bytes of either that are taken, from its beginning and from its end
 
 # Leave this node's name in NODE.
 read_node_name() {
@@ -171,14 +172,22 @@ start_container() {
   wait_until_running || fail 1 "container $VMID did not stay up after its start"
 }
 
-# Two scratch files without a name, which take what a command says and vanish with the run, killed or not.
+# Two scratch files without a name, which take what a command says and vanish with the run, killed or not. They lie by the
+# log and not by the locks: /run/lock is small, and tar may have a word to say of each of a guest's files.
 open_scratch() {
-  local -r out=$LOCK_DIR/.$VMID.out err=$LOCK_DIR/.$VMID.err
-  : >"$out"
-  : >"$err"
-  exec {OUT_WRITE}>>"$out" {ERR_WRITE}>>"$err"
-  exec {OUT_READ}<"$out" {ERR_READ}<"$err"
-  rm -f -- "$out" "$err"
+  local -r scratch=${LOG_FILE%/*}/.cloudpods-$VMID
+  : >"$scratch.out"
+  : >"$scratch.err"
+  exec {OUT_WRITE}>>"$scratch.out" {ERR_WRITE}>>"$scratch.err"
+  rm -f -- "$scratch.out" "$scratch.err"
+}
+
+# Given an array's name and a scratch file's descriptor, move what the last command said there into the array. Of what is
+# longer than any honest answer the beginning and the end are kept: the one names vzdump's archive, the other what failed.
+take_scratch() {
+  local -r file=/proc/self/fd/$2
+  mapfile -t "$1" < <({ head -c "$SCRATCH_READ"; tail -c "$SCRATCH_READ"; } <"$file") # tail goes on where head stopped
+  : >"$file"
 }
 
 # Run a command in the background and wait, so that a trap runs at once and not when the command is through.
@@ -188,11 +197,11 @@ wait_for() {
 }
 
 # As wait_for, with stdout and stderr on other descriptors: the command's alone, since a trap that runs meanwhile must
-# find our own stderr.
+# find our own stderr. C.UTF-8: Proxmox's commands decode their arguments by the locale, and would lose a site's umlauts.
 wait_for_on() {
   local -r out=$1 err=$2
   shift 2
-  "$@" 1>&"$out" 2>&"$err" &
+  LC_ALL=C.UTF-8 "$@" 1>&"$out" 2>&"$err" &
   wait $!
 }
 
@@ -208,14 +217,14 @@ node_command() {
 node_answer() {
   local rc=0
   wait_for_on "$OUT_WRITE" "$ERR_WRITE" "$@" || rc=$?
-  mapfile -t -u "$OUT_READ" ANSWER
+  take_scratch ANSWER "$OUT_WRITE"
   read_messages
   return "$rc"
 }
 
 # Take what the last command said on stderr into MESSAGES and show it.
 read_messages() {
-  mapfile -t -u "$ERR_READ" MESSAGES
+  take_scratch MESSAGES "$ERR_WRITE"
   ((${#MESSAGES[@]} == 0)) || printf '%s\n' "${MESSAGES[@]}" >&2 || true
 }
 
@@ -229,6 +238,7 @@ read_node_message() {
       '' | '400 Parameter verification failed.' | 'job errors' | *'[OPTIONS]') continue ;;
     esac
     NODE_MESSAGE+=${NODE_MESSAGE:+; }$line
+    ((${#NODE_MESSAGE} < 1000)) || break
   done
   NODE_MESSAGE=${NODE_MESSAGE:-$1 failed and gave no reason}
   NODE_MESSAGE=${NODE_MESSAGE:0:1000}

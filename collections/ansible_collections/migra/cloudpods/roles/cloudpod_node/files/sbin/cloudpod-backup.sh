@@ -76,11 +76,12 @@ fail_as_vzdump() {
   fail_as_node vzdump
 }
 
-# Leave the archive's volume id and size in ARCHIVE and SIZE.
+# Leave the archive's volume id and size in ARCHIVE and SIZE. Whole lines only: vzdump also passes on what tar says of the
+# guest's files, whose names may be anything.
 read_archive_name() {
   local line file=''
   for line in "${ANSWER[@]}"; do
-    if [[ $line =~ creating\ vzdump\ archive\ \'([^\']+)\' ]]; then file=${BASH_REMATCH[1]}; fi
+    if [[ $line =~ ^INFO:\ creating\ vzdump\ archive\ \'([^\']+)\'$ ]]; then file=${BASH_REMATCH[1]}; fi
   done
   [[ -n $file ]] || fail 1 "vzdump named no archive"
   ARCHIVE=$TO:backup/${file##*/}
@@ -97,7 +98,7 @@ read_removed() {
   local line
   REMOVED=()
   for line in "${ANSWER[@]}"; do
-    if [[ $line =~ removing\ backup\ \'([^\']+)\' ]]; then REMOVED+=("${BASH_REMATCH[1]}"); fi
+    if [[ $line =~ ^INFO:\ removing\ backup\ \'([^\']+)\'$ ]]; then REMOVED+=("${BASH_REMATCH[1]}"); fi
   done
 }
 

@@ -1,5 +1,7 @@
 """Prints what this node knows about its pods as JSON: ``python3 -I report info|health [<vmid>…]``, no vmid means all.
 
+``report host-key <vmid>`` prints the SSH host key that a guest says it has.
+
 Where things are comes in the environment, from settings.bash by way of the script.
 """
 
@@ -9,6 +11,7 @@ import json
 import os
 import sys
 
+import guest
 import health
 import info
 from backups import StorageUnreadable
@@ -21,6 +24,9 @@ EX_NOPERM = 77
 def main() -> int:
     """Return the exit code."""
     kind, vmids = sys.argv[1], sorted({int(vmid) for vmid in sys.argv[2:]})
+    if kind == "host-key":
+        print(guest.host_key(vmids[0]))
+        return 0
     node = Node(os.environ)
     try:
         rows = {"info": info.rows, "health": health.rows}[kind](node, vmids or None)
