@@ -79,9 +79,9 @@ def test_a_virtual_machine_is_refused(node: Scripts, name: str) -> None:
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_proxmoxs_own_lock_means_try_again(pod: Scripts, name: str) -> None:
-    pod.lab.ok("pct", "set", 9101, "--lock", "backup")
+    pod.lab.ok("pct", "set", 9101, "--lock", "migrate")
     done = pod.run(name, 9101, *CHANGES[name])
-    assert (done.returncode, failure(done)["Error"]) == (75, "CT is locked (backup)") or name == "backup"
+    assert (done.returncode, failure(done)["Error"]) == (75, "CT is locked (migrate)") or name == "backup"
     assert done.returncode == 75 and failure(done)["Retryable"] == "yes" and pod.lab.running(9101)
 
 

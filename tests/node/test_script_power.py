@@ -117,9 +117,9 @@ def test_a_restart_whose_start_fails_is_tried_once_more_and_then_said(pod: Scrip
 
 @pytest.mark.parametrize("state", ["running", "stopped"])
 def test_the_state_of_a_container_that_proxmox_works_on_means_nothing(pod: Scripts, state: str) -> None:
-    pod.lab.ok("pct", "set", 9101, "--lock", "backup")
+    pod.lab.ok("pct", "set", 9101, "--lock", "migrate")
     done = pod.run("power", 9101, "--state", state)
-    assert (done.returncode, failure(done)["Error"]) == (75, "CT is locked (backup)")
+    assert (done.returncode, failure(done)["Error"]) == (75, "CT is locked (migrate)")
 
 
 def test_an_unfinished_create_is_not_started(pod: Scripts) -> None:

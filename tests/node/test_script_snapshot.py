@@ -243,8 +243,8 @@ def test_another_owners_snapshots_are_not_touched(kept: Scripts, action: str, wo
 
 @pytest.mark.parametrize("action", ["create", "rollback", "delete"])
 def test_what_proxmox_works_on_or_a_killed_create_left_has_to_wait(kept: Scripts, action: str) -> None:
-    kept.lab.ok("pct", "set", 9101, "--lock", "backup")
-    assert refused(kept, action)[1] == {"Error": "CT is locked (backup)", "Retryable": "yes", "Left": "nothing"}
+    kept.lab.ok("pct", "set", 9101, "--lock", "migrate")
+    assert refused(kept, action)[1] == {"Error": "CT is locked (migrate)", "Retryable": "yes", "Left": "nothing"}
     kept.lab.ok("pct", "unlock", 9101)
     kept.ipam_file.write_text(kept.ipam_file.read_text().replace(" active", " reserved:job1.1"))
     code, said = refused(kept, action)
