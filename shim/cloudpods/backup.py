@@ -11,12 +11,12 @@ from shim.db import database
 from shim.jobs.models import CloudPodJob
 
 
-def backup(reference: str, request: BackupPod) -> tuple[CloudPodJob, CloudPod]:
+def backup(reference: str, request: BackupPod, *, scheduled: bool = False) -> tuple[CloudPodJob, CloudPod]:
     """Queue a backup of an active pod."""
     with database.atomic():
         pod = change.hold(reference, request.tenant_id)
         change.require_active(pod)
-        return change.enqueue("BACKUP", pod, request), pod
+        return change.enqueue("BACKUP", pod, request, scheduled=scheduled), pod
 
 
 def variables(job: CloudPodJob) -> dict[str, Any]:

@@ -5,7 +5,8 @@ pod at a time. One query per kind looks at all nodes at once and gives at most o
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -20,7 +21,7 @@ from shim.jobs.models import CloudPodJob
 
 log = logging.getLogger(__name__)
 
-# The reason in a scheduled job's payload; the query below and an index go by it.
+# What people read in a scheduled job's payload; nothing goes by it.
 REASON = "schedule"
 # A pod whose job failed is not tried again before POD_PAUSE, another pod of its node not before NODE_PAUSE.
 POD_PAUSE, NODE_PAUSE = timedelta(hours=1), timedelta(minutes=5)
@@ -41,47 +42,59 @@ class Kind:
     highest_vmid: int = HIGHEST_VMID
 
 
-# The most overdue pod of each node that has none of this kind under way and none that failed lately.
+# The most overdue pod of each node that has none of this kind under way and none that failed lately. Each table is read once,
+# by an index where one helps: nothing is looked up pod by pod, whatever the planner believes of the tables.
 _DUE = """
+WITH unfinished AS MATERIALIZED (
+    SELECT cloud_pod_id, node_id, scheduled, NULL::timestamptz AS failed_at
+    FROM cloud_pod_jobs WHERE type = %(type)s AND status IN ('queued', 'running')
+    UNION ALL
+    SELECT cloud_pod_id, node_id, scheduled, finished_at
+    FROM cloud_pod_jobs WHERE type = %(type)s AND status = 'failed' AND finished_at > now() - %(longest_pause)s
+), busy_pods AS MATERIALIZED (
+    SELECT DISTINCT cloud_pod_id AS id FROM unfinished WHERE failed_at IS NULL OR failed_at > now() - %(pod_pause)s
+), busy_nodes AS MATERIALIZED (
+    SELECT DISTINCT node_id AS id FROM unfinished
+    WHERE scheduled AND (failed_at IS NULL OR failed_at > now() - %(node_pause)s)
+), last AS MATERIALIZED ({last})
 SELECT DISTINCT ON (p.node_id) p.id, p.tenant_id
 FROM cloud_pods p
+JOIN cloud_pod_nodes n ON n.id = p.node_id AND n.status = 'active'
 JOIN tenants t ON t.id = p.tenant_id
 JOIN plans l ON l.id = t.plan_id
 JOIN unnest(%(names)s::text[], %(intervals)s::interval[]) AS policy (name, every) ON policy.name = l.backup_policy
-CROSS JOIN LATERAL ({last}) last
+JOIN last ON last.id = p.id
+LEFT JOIN busy_pods ON busy_pods.id = p.id
+LEFT JOIN busy_nodes ON busy_nodes.id = p.node_id
 WHERE p.status = 'active' AND p.vmid <= %(highest_vmid)s AND last.moment < now() - policy.every
-  AND NOT EXISTS (
-      SELECT 1 FROM cloud_pod_jobs j WHERE j.cloud_pod_id = p.id AND j.type = %(type)s
-      AND (j.status IN ('queued', 'running') OR j.status = 'failed' AND j.finished_at > now() - %(pod_pause)s))
-  AND NOT EXISTS (
-      SELECT 1 FROM cloud_pod_jobs j WHERE j.node_id = p.node_id AND j.type = %(type)s AND j.payload ->> 'reason' = 'schedule'
-      AND (j.status IN ('queued', 'running') OR j.status = 'failed' AND j.finished_at > now() - %(node_pause)s))
+  AND busy_pods.id IS NULL AND busy_nodes.id IS NULL
 ORDER BY p.node_id, last.moment + policy.every, p.id
 """
 
 
 def _back_up(pod_id: str, tenant_id: str) -> CloudPodJob:
-    return backup.backup(pod_id, BackupPod(tenantId=tenant_id, reason=REASON))[0]
+    return backup.backup(pod_id, BackupPod(tenantId=tenant_id, reason=REASON), scheduled=True)[0]
 
 
 def _drill(pod_id: str, tenant_id: str) -> CloudPodJob:
-    return restore_drill.drill(pod_id, DrillPod(tenantId=tenant_id, reason=REASON))[0]
+    return restore_drill.drill(pod_id, DrillPod(tenantId=tenant_id, reason=REASON), scheduled=True)[0]
 
 
 BACKUPS = Kind(
     type="BACKUP",
     pause_s=10.0,
-    last="SELECT coalesce(p.last_backup_at, p.created_at) AS moment",
+    last="SELECT id, coalesce(last_backup_at, created_at) AS moment FROM cloud_pods WHERE status = 'active'",
     every={name: policy.every for name, policy in POLICIES.items()},
     order=_back_up,
 )
 DRILLS = Kind(
     type="RESTORE_DRILL",
     pause_s=60.0,
-    # Without a backup there is nothing to drill. With backups of which none was ever drilled a pod is due at once: nobody
-    # knows yet whether they can be restored.
-    last="SELECT coalesce((SELECT max(d.drilled_at) FROM cloud_pod_backups d WHERE d.cloud_pod_id = p.id), '-infinity')"
-    " AS moment WHERE EXISTS (SELECT 1 FROM cloud_pod_backups b WHERE b.cloud_pod_id = p.id AND b.status = 'ready')",
+    # Without a backup on the pod's node there is nothing to drill. With backups of which none was ever drilled a pod is due at
+    # once: nobody knows yet whether they can be restored.
+    last="SELECT a.id, coalesce(max(b.drilled_at), '-infinity') AS moment"
+    " FROM cloud_pod_backups b JOIN cloud_pods a ON a.id = b.cloud_pod_id WHERE a.status = 'active'"
+    " GROUP BY a.id HAVING bool_or(b.status = 'ready' AND b.node_id = a.node_id)",
     every={name: policy.drill_every for name, policy in POLICIES.items() if policy.drill_every is not None},
     order=_drill,
     highest_vmid=restore_drill.HIGHEST_DRILLED_VMID,
@@ -108,7 +121,20 @@ def _due(kind: Kind) -> list[tuple[str, str]]:
         "names": list(kind.every),
         "intervals": list(kind.every.values()),
         "highest_vmid": kind.highest_vmid,
+        "longest_pause": max(POD_PAUSE, NODE_PAUSE),
         "pod_pause": POD_PAUSE,
         "node_pause": NODE_PAUSE,
     }
-    return list(database.execute_sql(_DUE.format(last=kind.last), wanted).fetchall())
+    with _without_nested_loops():
+        return list(database.execute_sql(_DUE.format(last=kind.last), wanted).fetchall())
+
+
+@contextmanager
+def _without_nested_loops() -> Iterator[None]:
+    """Let the planner join by hash or by order only, inside the transaction that is open.
+
+    Without statistics of a table that grew it takes thousands of rows for one, and a nested loop for cheap.
+    """
+    database.execute_sql("SET LOCAL enable_nestloop = off")
+    yield
+    database.execute_sql("SET LOCAL enable_nestloop = on")

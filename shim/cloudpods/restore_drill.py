@@ -20,7 +20,7 @@ from shim.jobs.models import CloudPodJob
 HIGHEST_DRILLED_VMID = HIGHEST_VMID - DRILL_VMIDS
 
 
-def drill(reference: str, request: DrillPod) -> tuple[CloudPodJob, CloudPod]:
+def drill(reference: str, request: DrillPod, *, scheduled: bool = False) -> tuple[CloudPodJob, CloudPod]:
     """Queue a drill of one of the pod's archives. The pod itself may be gone."""
     with database.atomic():
         pod = change.hold(reference, request.tenant_id)
@@ -33,7 +33,8 @@ def drill(reference: str, request: DrillPod) -> tuple[CloudPodJob, CloudPod]:
         if pending is not None:
             raise Conflict(f"pod {pod.vmid} is already drilled by job {pending.id}", code="job_pending", jobId=pending.id)
         backup = retention.choose(pod, request.backup_id, here=True)
-        return change.enqueue("RESTORE_DRILL", pod, request, backupId=backup.id, archive=backup.volid), pod
+        named = {"backupId": backup.id, "archive": backup.volid}
+        return change.enqueue("RESTORE_DRILL", pod, request, scheduled=scheduled, **named), pod
 
 
 def variables(job: CloudPodJob) -> dict[str, Any]:

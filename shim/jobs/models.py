@@ -27,6 +27,8 @@ class CloudPodJob(Model):
     failure = BinaryJSONField(null=True, index=False)
     requested_by = peewee.TextField(null=True)
     priority = peewee.IntegerField(default=100)
+    # Ordered by the clock, which no client can say.
+    scheduled = peewee.BooleanField(default=False)
     changes_pod = peewee.BooleanField(default=True)
     attempt = peewee.IntegerField(default=0)
     tries = peewee.IntegerField(default=0)

@@ -17,6 +17,7 @@ def submit(
     node_id: str,
     payload: dict[str, Any],
     requested_by: str | None,
+    scheduled: bool = False,
 ) -> CloudPodJob:
     """Return a new queued job. Call inside a transaction; announce it (`Wakeups.announce`) after the commit.
 
@@ -31,6 +32,7 @@ def submit(
         node=node_id,
         payload=payload,
         requested_by=requested_by,
+        scheduled=scheduled,
         priority=action.priority,
         changes_pod=action.changes_pod,
         max_tries=action.tries,

@@ -202,16 +202,10 @@ DO $$
 DECLARE
     ours record;
 BEGIN
-    FOR ours IN SELECT c.oid, c.relname FROM pg_class c WHERE c.relnamespace = 'cloudpods'::regnamespace AND c.relkind = 'r'
+    FOR ours IN SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'cloudpods'::regnamespace AND c.relkind = 'r'
                 AND c.relname <> 'cloudpods_migrations'
     LOOP
-        -- Its indexes and sequences move with it, so their names must be free as well.
-        IF to_regclass('public.' || quote_ident(ours.relname)) IS NULL AND NOT EXISTS (
-            SELECT 1 FROM pg_class i WHERE i.relnamespace = 'public'::regnamespace AND i.relname IN (
-                SELECT x.indexrelid::regclass::text FROM pg_index x WHERE x.indrelid = ours.oid)
-        ) THEN
-            EXECUTE format('ALTER TABLE cloudpods.%I SET SCHEMA public', ours.relname);
-        END IF;
+        PERFORM cloudpods.to_public(ours.relname);
     END LOOP;
 END
 $$;

@@ -11,10 +11,4 @@ CREATE TABLE cloudpods.cloud_pod_snapshots (
     UNIQUE (cloud_pod_id, name)
 );
 
-DO $$
-BEGIN
-    IF to_regclass('public.cloud_pod_snapshots') IS NULL THEN
-        ALTER TABLE cloudpods.cloud_pod_snapshots SET SCHEMA public;
-    END IF;
-END
-$$;
+SELECT cloudpods.to_public('cloud_pod_snapshots');

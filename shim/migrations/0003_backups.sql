@@ -25,15 +25,26 @@ CREATE INDEX cloud_pod_backups_ready ON cloudpods.cloud_pod_backups (cloud_pod_i
 CREATE INDEX cloud_pod_backups_drilled ON cloudpods.cloud_pod_backups (cloud_pod_id, drilled_at) WHERE drilled_at IS NOT NULL;
 CREATE INDEX cloud_pod_backups_vmid ON cloudpods.cloud_pod_backups (vmid) WHERE status = 'ready';
 
-DO $$
-BEGIN
-    IF to_regclass('public.cloud_pod_backups') IS NULL THEN
-        ALTER TABLE cloudpods.cloud_pod_backups SET SCHEMA public;
-    END IF;
-END
-$$;
+SELECT cloudpods.to_public('cloud_pod_backups');
 
--- What the schedule asks of a pod and of a node: is one under way, did one fail lately.
-CREATE INDEX cloud_pod_jobs_backups ON cloud_pod_jobs (cloud_pod_id, type, status) WHERE type IN ('BACKUP', 'RESTORE_DRILL');
-CREATE INDEX cloud_pod_jobs_scheduled ON cloud_pod_jobs (node_id, type, status)
-    WHERE type IN ('BACKUP', 'RESTORE_DRILL') AND payload ->> 'reason' = 'schedule';
+-- The archives that backups made before this table was there. Nothing had removed any yet.
+INSERT INTO cloud_pod_backups (cloud_pod_id, tenant_id, node_id, vmid, job_id, volid, storage, mode, size_bytes, created_at)
+SELECT p.id, p.tenant_id, j.node_id, p.vmid, j.id, a.volid, split_part(a.volid, ':', 1), a.mode,
+       CASE WHEN a.size ~ '^[0-9]{1,18}$' THEN a.size::bigint END, coalesce(j.finished_at, j.created_at)
+FROM cloud_pod_jobs j
+JOIN cloud_pods p ON p.id = j.cloud_pod_id
+CROSS JOIN LATERAL (
+    SELECT j.result #>> '{archive,volid}' AS volid, j.result #>> '{archive,mode}' AS mode,
+           j.result #>> '{archive,size_bytes}' AS size
+) a
+WHERE j.type = 'BACKUP' AND j.status = 'success' AND j.node_id IS NOT NULL AND length(a.volid) BETWEEN 1 AND 512
+ORDER BY j.created_at
+ON CONFLICT DO NOTHING;
+
+-- Ordered by the clock, not by anybody: no client can say so.
+ALTER TABLE cloud_pod_jobs ADD COLUMN scheduled boolean NOT NULL DEFAULT false;
+
+-- Indexes of tables that may be beside a panel's have no name of ours: PostgreSQL chooses one that is free.
+-- What is under way, and what failed lately, by kind: few rows, however many jobs there were.
+CREATE INDEX ON cloud_pod_jobs (type, node_id) WHERE status IN ('queued', 'running');
+CREATE INDEX ON cloud_pod_jobs (type, finished_at) WHERE status = 'failed';

@@ -11,9 +11,9 @@ WHERE (SELECT j.payload->>'action' FROM cloud_pod_jobs j
        WHERE j.cloud_pod_id = p.id AND j.type = 'POWER' AND j.status = 'success' ORDER BY j.finished_at DESC LIMIT 1)
       IN ('stop', 'shutdown');
 
-CREATE INDEX cloud_pods_newest ON cloud_pods (created_at DESC, id DESC);
+CREATE INDEX ON cloud_pods (created_at DESC, id DESC);
 
 -- Jobs of a node as a whole. One look of a kind at a time: a second one would see the same.
-CREATE INDEX cloud_pod_jobs_node ON cloud_pod_jobs (node_id, type, created_at DESC) WHERE cloud_pod_id IS NULL;
-CREATE UNIQUE INDEX cloud_pod_jobs_one_look ON cloud_pod_jobs (node_id, type)
+CREATE INDEX ON cloud_pod_jobs (node_id, type, created_at DESC) WHERE cloud_pod_id IS NULL;
+CREATE UNIQUE INDEX ON cloud_pod_jobs (node_id, type)
     WHERE cloud_pod_id IS NULL AND status IN ('queued', 'running') AND type IN ('HEALTH_SWEEP', 'POD_SCAN');

@@ -12,6 +12,8 @@ from shim import db
 
 HISTORY_TABLE = "cloudpods_migrations"
 DIRECTORY = Path(__file__).parent
+# What the steps use: not a step itself, and the same however often it runs.
+BEFORE = DIRECTORY / "to_public.sql"
 
 
 def upgrade() -> list[str]:
@@ -19,6 +21,7 @@ def upgrade() -> list[str]:
     with db.database.atomic():
         db.lock("migrate")
         _make_schema()
+        db.database.execute_sql(_for_driver(BEFORE))
         return list(_runner().up())
 
 
@@ -26,10 +29,14 @@ def same_named_sql(migration: str) -> Callable[[Any, Any], None]:
     """Given a migration's file, return its `up`: it runs the SQL file of the same name, which `as_sql` prints as it is."""
 
     def up(migrator: Any, database: Any) -> None:
-        # The driver reads a percent sign as a placeholder; psql does not.
-        database.execute_sql(Path(migration).with_suffix(".sql").read_text().replace("%", "%%"))
+        database.execute_sql(_for_driver(Path(migration).with_suffix(".sql")))
 
     return up
+
+
+def _for_driver(path: Path) -> str:
+    # The driver reads a percent sign as a placeholder; psql does not.
+    return path.read_text().replace("%", "%%")
 
 
 def _make_schema() -> None:
@@ -44,10 +51,13 @@ def pending() -> list[str]:
 
 
 def as_sql() -> str:
-    """Return the whole schema as plain SQL for `psql -f`, with the history rows that say it was applied."""
+    """Return the whole schema as plain SQL for `psql -v ON_ERROR_STOP=1 -f`, with the history rows that say it was applied.
+
+    It is for a database that has nothing of it yet: on another one it fails and changes nothing.
+    """
     parts = [
         "BEGIN;",
-        "CREATE SCHEMA IF NOT EXISTS cloudpods;",
+        BEFORE.read_text(),
         f"CREATE TABLE IF NOT EXISTS cloudpods.{HISTORY_TABLE} "
         "(id serial PRIMARY KEY, name varchar(255) NOT NULL UNIQUE, applied timestamp NOT NULL DEFAULT now());",
     ]

@@ -259,15 +259,74 @@ def test_a_panels_tables_of_the_same_names_stay_untouched_and_ours_work(api_on, 
     assert upgrade() == []
 
 
-def test_pods_stopped_by_an_order_before_orders_were_kept_are_wanted_stopped(sql_of_empty):
-    sql_of_empty("CREATE SCHEMA cloudpods")
-    for path in sorted(migrations.DIRECTORY.glob("000[1-3]*.sql")):
-        sql_of_empty("BEGIN;" + path.read_text() + ";COMMIT")
-    owner = sql_of_empty.value("INSERT INTO users (email) VALUES ('a@example.com') RETURNING id")
-    limits = "max_cloud_pods, max_cpu_cores, max_ram_mb, max_disk_gb"
-    sql_of_empty(f"INSERT INTO plans (id, name, slug, {limits}) VALUES ('p', 'p', 'p', 1, 1, 1, 1)")
-    sql_of_empty("INSERT INTO tenants (id, name, slug, owner_user_id, plan_id) VALUES ('t', 't', 't', %s, 'p')", owner)
-    sql_of_empty("INSERT INTO cloud_pod_nodes (id, name) VALUES ('n', 'n')")
+@pytest.fixture
+def earlier(sql_of_empty):
+    """Return a way to make the schema as it was after the first steps, with a tenant and a node in it."""
+
+    def make(steps):
+        sql_of_empty(migrations.BEFORE.read_text())
+        for step in STEPS[:steps]:
+            sql_of_empty("BEGIN;" + (migrations.DIRECTORY / f"{step}.sql").read_text() + ";COMMIT")
+        owner = sql_of_empty.value("INSERT INTO users (email) VALUES ('a@example.com') RETURNING id")
+        limits = "max_cloud_pods, max_cpu_cores, max_ram_mb, max_disk_gb"
+        sql_of_empty(f"INSERT INTO plans (id, name, slug, {limits}) VALUES ('p', 'p', 'p', 1, 1, 1, 1)")
+        sql_of_empty("INSERT INTO tenants (id, name, slug, owner_user_id, plan_id) VALUES ('t', 't', 't', %s, 'p')", owner)
+        sql_of_empty("INSERT INTO cloud_pod_nodes (id, name) VALUES ('n', 'n')")
+
+    return make
+
+
+def test_archives_of_backups_before_they_had_rows_get_theirs(sql_of_empty, earlier):
+    earlier(2)
+    columns = "id, tenant_id, node_id, vmid, hostname, cores, memory_mb"
+    sql_of_empty(f"INSERT INTO cloud_pods ({columns}) VALUES ('one', 't', 'n', 101, 'a', 1, 512)")
+    archives = [
+        ("success", {"archive": {"volid": "s:backup/1", "size_bytes": 5, "mode": "stop"}}),
+        ("success", {"archive": {"volid": "s:backup/1"}}),
+        ("success", {"archive": {"volid": "s:backup/2", "size_bytes": "much"}}),
+        ("success", {"archive": {"volid": None}}),
+        ("success", {"archive": "odd"}),
+        ("success", None),
+        ("failed", {"archive": {"volid": "s:backup/3"}}),
+    ]
+    for day, (status, result) in enumerate(archives, 1):
+        given = (status, json.dumps(result), f"2026-01-0{day}", f"2026-01-0{day}")
+        columns = "type, cloud_pod_id, node_id, status, result, created_at, finished_at"
+        sql_of_empty(f"INSERT INTO cloud_pod_jobs ({columns}) VALUES ('BACKUP', 'one', 'n', %s, %s, %s, %s)", *given)
+    sql_of_empty("BEGIN;" + (migrations.DIRECTORY / "0003_backups.sql").read_text() + ";COMMIT")
+    columns = "volid, storage, mode, size_bytes, tenant_id, vmid, status, created_at::date::text"
+    found = sql_of_empty(f"SELECT {columns} FROM cloud_pod_backups ORDER BY 1")
+    assert found == [
+        ("s:backup/1", "s", "stop", 5, "t", 101, "ready", "2026-01-01"),
+        ("s:backup/2", "s", None, None, "t", 101, "ready", "2026-01-03"),
+    ]
+
+
+NAMES = [
+    "cloud_pod_snapshots_pkey",
+    "cloud_pod_backups_pod",
+    "cloud_pod_backups_pkey",
+    "cloud_pods_newest",
+    "cloud_pod_jobs_node",
+]
+NAMES += ["cloud_pods_created_at_id_idx", "cloud_pod_jobs_type_node_id_idx", "cloud_pod_events_seq_seq"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["TABLE {} (x int)", "TYPE {} AS ENUM ('a')"], ids=["table", "type"])
+def test_a_panels_name_that_an_index_of_ours_would_have_is_in_nobodys_way(fresh, name, kind):
+    fresh("CREATE " + kind.format(f"public.{name}"))
+    assert upgrade() == STEPS
+    assert fresh.value("SELECT count(*) FROM cloud_pods LEFT JOIN cloud_pod_backups USING (id)") == 0
+
+
+def test_a_panels_type_of_a_tables_name_is_in_nobodys_way(fresh):
+    fresh("CREATE TYPE public.cloud_pods AS ENUM ('a')")
+    assert upgrade() == STEPS
+
+
+def test_pods_stopped_by_an_order_before_orders_were_kept_are_wanted_stopped(sql_of_empty, earlier):
+    earlier(3)
     orders = {101: [], 102: ["stop"], 103: ["stop", "start"], 104: ["start", "shutdown"]}
     for vmid, actions in orders.items():
         columns = "id, tenant_id, node_id, vmid, hostname, cores, memory_mb"

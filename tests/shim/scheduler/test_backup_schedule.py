@@ -184,6 +184,70 @@ def test_the_timetable_queues_and_wakes(rows, tenants, sql):
     assert sql.value("SELECT count(*) FROM cloud_pod_jobs WHERE type = 'BACKUP'") == 1
 
 
+@pytest.mark.parametrize("status", ["queued", "failed"])
+def test_a_clients_order_is_not_the_schedules_whatever_its_reason(api, rows, queued, sql, status):
+    rows.pod(vmid=9101, tenant_id=OTHER_TENANT)
+    body = {"tenantId": OTHER_TENANT, "reason": "schedule", "requestedBy": "scheduler"}
+    assert api.simulate_post("/internal/cloudpods/9101/backup", json=body).status_code == 202
+    sql("UPDATE cloud_pod_jobs SET status = %s, finished_at = now()", status)
+    rows.pod(vmid=9102, created_at="2026-01-01")
+    with db.session():
+        assert queued() == [9102]
+
+
+def test_a_client_cannot_say_that_an_order_is_the_schedules(api, rows, assert_problem):
+    rows.pod(vmid=9101)
+    answer = api.simulate_post("/internal/cloudpods/9101/backup", json={"tenantId": TENANT, "scheduled": True})
+    assert_problem(answer, 422, "invalid_request", field="scheduled")
+
+
+@pytest.mark.parametrize("kind", [BACKUPS, DRILLS], ids=["backups", "drills"])
+def test_a_node_that_is_not_active_is_left_alone(rows, queued, policy, sql, kind):
+    policy("enterprise")
+    rows.backup(rows.pod(vmid=9101, created_at="2026-01-01"))
+    sql("UPDATE cloud_pod_nodes SET status = 'maintenance'")
+    assert queued(kind) == []
+    sql("UPDATE cloud_pod_nodes SET status = 'active'")
+    assert queued(kind) == [9101]
+
+
+def test_a_pod_whose_archives_are_on_another_node_holds_no_others_drill_up(rows, queued, policy):
+    policy("enterprise")
+    rows.backup(rows.pod(vmid=9101), node_id=rows.node_id("lab2"))
+    rows.backup(rows.pod(vmid=9102))
+    assert queued(DRILLS) == [9102]
+
+
+@pytest.mark.parametrize("analyzed", [True, False], ids=["with statistics", "without"])
+@pytest.mark.parametrize("kind", [BACKUPS, DRILLS], ids=["backups", "drills"])
+def test_what_is_due_is_never_looked_up_pod_by_pod(rows, policy, sql, kind, analyzed, monkeypatch):
+    """A nested loop over ten thousand pods took minutes when the planner took a table for small."""
+    policy("enterprise")
+    pods = "SELECT 'p' || n, %s, %s, 20000 + n, 'many', 'active', 1, 512, '2026-01-01' FROM generate_series(1, 2000) n"
+    columns = "id, tenant_id, node_id, vmid, hostname, status, cores, memory_mb, created_at"
+    sql(f"INSERT INTO cloud_pods ({columns}) {pods}", TENANT, rows.node_id())
+    whose = "'p' || n, tenant_id, node_id"
+    columns = "cloud_pod_id, tenant_id, node_id"
+    of = "generate_series(1, 2000) n JOIN cloud_pods ON id = 'p' || n"
+    sql(f"INSERT INTO cloud_pod_backups ({columns}, vmid, volid) SELECT {whose}, vmid, n::text FROM {of}")
+    failed = f"SELECT {whose}, '{kind.type}', 'failed', now() - n * interval '1 minute' FROM {of}"
+    sql(f"INSERT INTO cloud_pod_jobs ({columns}, type, status, finished_at) {failed}")
+    if analyzed:
+        sql("ANALYZE")
+    plans = []
+    execute = db.database.obj.execute_sql
+
+    def explained(statement, *given):
+        if statement.lstrip().startswith("WITH"):
+            plans.extend(row[0] for row in execute("EXPLAIN " + statement, *given).fetchall())
+        return execute(statement, *given)
+
+    monkeypatch.setattr(db.database.obj, "execute_sql", explained)
+    assert len(backup_schedule.queue(kind)) == 1
+    assert plans
+    assert not [line for line in plans if "Nested Loop" in line or "SubPlan" in line], "\n".join(plans)
+
+
 def test_a_thousand_pods_cost_one_query(rows, sql, monkeypatch):
     node = rows.node_id()
     sql(
