@@ -51,6 +51,7 @@ class Scripts:
         self.keys_dir = lab.dir / "etc/migra/cloudpods-keys"
         self.log_file = lab.dir / "log/migra-cloudpods.log"
         self.lock_dir = lab.dir / "run/lock/cloudpods"
+        self.state_dir = lab.dir / "var/lib/cloudpods"
 
     def install(self, **settings: object) -> None:
         """Lay scripts, library, address file and platform key; ``settings`` are role variables without their prefix."""
@@ -67,7 +68,8 @@ class Scripts:
         root = self.lab.dir
         return _prefixed({
             "ipam_file": str(self.ipam_file), "keys_dir": str(self.keys_dir), "log_file": str(self.log_file),
-            "lock_dir": str(self.lock_dir), "vzdump_lock": f"{root}/run/vzdump.lock",
+            "lock_dir": str(self.lock_dir), "state_dir": str(self.state_dir),
+            "vzdump_lock": f"{root}/run/vzdump.lock",
             "pve_dir": f"{root}/etc/pve", "net_unix": f"{root}/run/net-unix",
             "cgroup_dir": f"{root}/sys/fs/cgroup/lxc", "path": f"{root}/bin:/usr/bin:/bin", "python": sys.executable,
         })  # fmt: skip
@@ -122,6 +124,7 @@ class Scripts:
         return {
             "conf": self.lab.conf(vmid), "disks": self.lab.disks(vmid), "pool": vmid in self.lab.pool(),
             "ipam": lines, "running": self.lab.running(vmid), "lock": lock.exists() and lock.read_text(),
+            "notes": sorted(path.name for path in (self.state_dir / "restoring").glob(f"*{vmid}*")),
         }  # fmt: skip
 
     def assert_no_trace(self, vmid: int) -> None:

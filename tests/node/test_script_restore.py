@@ -234,7 +234,9 @@ def test_a_restore_that_is_ended_can_be_repeated(backed: Backed, command: str, k
     backed.lab.switch("reset")
     if command == "pct stop" and not kill:
         backed.assert_whole("now")
-    assert summary(backed.restore("--force", "--run", "jobr.2"))["Result"] == "restored"
+    # A signal that comes while the pod is being started ends the run, and its clean-up still starts the pod.
+    wanted = "exists" if command == "pct start" and not kill else "restored"
+    assert summary(backed.restore("--force", "--run", "jobr.2"))["Result"] == wanted
     backed.assert_whole("then")
 
 

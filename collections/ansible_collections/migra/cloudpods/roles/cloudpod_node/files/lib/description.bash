@@ -1,5 +1,5 @@
-# migra.cloudpods: the lines of a container's description. Ours are the marker with the owner, `host-key …`, and how far a
-# restore has come; every other line is the site's own and kept.
+# migra.cloudpods: the lines of a container's description. Ours are the marker with the owner, `host-key …`, and the last
+# restore; every other line is the site's own and kept.
 # shellcheck shell=bash disable=SC2034
 # (What is set here is read in other files.)
 
@@ -7,13 +7,12 @@ declare -ga DESCRIPTION=()  # the description of the container just read, line b
 
 declare -gr MARKER='^cloudpod tenant=([A-Za-z0-9][A-Za-z0-9._:-]*) pod=(-|[A-Za-z0-9][A-Za-z0-9._:-]*)[[:space:]]*$'
 declare -gr HOST_KEY_LINE='^host-key (ssh-[a-z0-9-]+ [A-Za-z0-9+/]+=*)$'
-# restoring: Proxmox may be at it, what stands there may be old, new or nothing; unpacked: only the start is missing.
-declare -gr RESTORE_LINE='^(restoring|unpacked|restored) job=(-|[A-Za-z0-9][A-Za-z0-9_-]*) archive=([^ ]+)( was=(running|stopped))?$'
+declare -gr RESTORE_LINE='^restored job=(-|[A-Za-z0-9][A-Za-z0-9_-]*) archive=([^ ]+)$'
 
 # Forget what was read of another container's description.
 forget_description() {
   DESCRIPTION=() OWNER_TENANT='' OWNER_POD='' HOST_KEY=''
-  RESTORED='' RESTORE_STEP='' RESTORE_JOB='' RESTORE_ARCHIVE='' RESTORE_WAS=''
+  RESTORED='' RESTORE_JOB='' RESTORE_ARCHIVE=''
 }
 
 # Given a line of the description as the conf has it, without its "#", add it to DESCRIPTION and take from it what is ours.
@@ -25,8 +24,7 @@ read_description_line() {
   elif [[ $TEXT =~ $HOST_KEY_LINE ]]; then
     HOST_KEY=${BASH_REMATCH[1]}
   elif [[ $TEXT =~ $RESTORE_LINE ]]; then
-    RESTORED=$TEXT RESTORE_STEP=${BASH_REMATCH[1]} RESTORE_JOB=${BASH_REMATCH[2]}
-    RESTORE_ARCHIVE=${BASH_REMATCH[3]} RESTORE_WAS=${BASH_REMATCH[5]}
+    RESTORED=$TEXT RESTORE_JOB=${BASH_REMATCH[1]} RESTORE_ARCHIVE=${BASH_REMATCH[2]}
   fi
 }
 

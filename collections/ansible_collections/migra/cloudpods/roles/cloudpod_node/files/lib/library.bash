@@ -7,11 +7,13 @@
 # | arguments.bash   | options and the patterns every value must match           |
 # | node.bash        | what Proxmox's files say, and starting Proxmox's commands |
 # | description.bash | the lines of a container's description                    |
+# | note.bash        | what a restore in place is doing, noted outside the conf    |
 # | locks.bash       | the run lock and the reservation lock                     |
 # | ipam.bash        | the address file                                          |
 # | firewall.bash    | a pod's firewall file                                     |
 # | archive.bash     | archives: whose they are and what is in them              |
 # | pod.bash         | making a pod that was not there                           |
+# | place.bash       | a restore over a pod that is there, or that was           |
 # | log.bash         | one JSON line per run                                     |
 # | run.bash         | a run's life: begin, signals, failure, end                |
 
@@ -27,6 +29,8 @@ source "$LIBRARY_DIR/arguments.bash"
 source "$LIBRARY_DIR/node.bash"
 # shellcheck source=description.bash
 source "$LIBRARY_DIR/description.bash"
+# shellcheck source=note.bash
+source "$LIBRARY_DIR/note.bash"
 # shellcheck source=locks.bash
 source "$LIBRARY_DIR/locks.bash"
 # shellcheck source=ipam.bash
@@ -37,6 +41,8 @@ source "$LIBRARY_DIR/firewall.bash"
 source "$LIBRARY_DIR/archive.bash"
 # shellcheck source=pod.bash
 source "$LIBRARY_DIR/pod.bash"
+# shellcheck source=place.bash
+source "$LIBRARY_DIR/place.bash"
 # shellcheck source=log.bash
 source "$LIBRARY_DIR/log.bash"
 # shellcheck source=run.bash

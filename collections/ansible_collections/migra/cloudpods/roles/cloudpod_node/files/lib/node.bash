@@ -87,11 +87,6 @@ conf_is_bare() {
   ((${#CONF[@]} == 0)) || { ((${#CONF[@]} == 1)) && [[ ${CONF[lock]:-} == create ]]; }
 }
 
-# Succeed when the conf just read is of a restore in place that was ended while Proxmox was at it. Needs the run lock.
-restore_was_killed() {
-  [[ ${CONF[lock]:-} == create && $RESTORE_STEP == @(restoring|unpacked) ]]
-}
-
 # Succeed when VMID is a member of the pool.
 in_pool() {
   local kind name members
@@ -152,6 +147,7 @@ require_our_container() {
   require_pool
   read_container
   require_owner
+  settle_note
   lift_stale_backup_lock
 }
 
@@ -159,7 +155,6 @@ require_our_container() {
 # what Proxmox itself has locked. Even its state means nothing then: vzdump stops and starts it meanwhile.
 require_at_rest() {
   ! is_unfinished || fail 75 "container $VMID is an unfinished create: create it again or destroy it first"
-  ! restore_was_killed || fail 75 "container $VMID is an unfinished restore: restore it again from $RESTORE_ARCHIVE"
   case ${CONF[lock]:-} in
     '' | mounted) ;;
     *) fail 75 "CT is locked (${CONF[lock]})" ;;

@@ -16,6 +16,9 @@ check_address_choice() {
 # Refuse a vmid that any node knows, unless it is what a killed run left of the same pod: that is removed.
 make_vmid_free() {
   find_container
+  if [[ -n $CONF_FILE ]]; then read_container; fi
+  ! is_unfinished_restore ||
+    fail 73 "vmid $VMID is of a pod whose restore did not come to its end: restore it again or destroy it"
   [[ -n $CONF_FILE ]] || return 0
   ! remove_unfinished || return 0
   fail 73 "vmid $VMID already exists on node '$CONF_NODE'"

@@ -33,9 +33,16 @@ begin_run() {
   trap 'interrupted 2 INT' INT
   trap 'interrupted 15 TERM' TERM
   set -E
+  require_node_files
   read_node_name
   take_run_lock
   open_scratch
+}
+
+# What every look at a container needs.
+require_node_files() {
+  [[ -r $PVE_DIR/user.cfg ]] || fail 1 "cannot read $PVE_DIR/user.cfg, which says what is in the pool: is Proxmox's cluster file system up?"
+  [[ -r $NET_UNIX ]] || fail 1 "cannot read $NET_UNIX, which says what runs"
 }
 
 # No signal ends the run any more.

@@ -18,7 +18,7 @@ DESTROYING='' UNFINISHED=''
 require_destroyable() {
   require_container_here
   read_container
-  if is_unfinished; then UNFINISHED=yes; fi
+  if is_unfinished_restore || is_unfinished; then UNFINISHED=yes; fi
   [[ -n $UNFINISHED ]] || require_pool
   require_owner
   # Proxmox would say so only after we had stopped the container.
@@ -29,10 +29,16 @@ destroy_container() {
   case ${CONF[lock]:-} in
     '' | mounted) ;;
     destroyed) ;; # a destroy that was killed: remove_container lifts the lock and finishes it
-    *) [[ -n $UNFINISHED ]] || restore_was_killed || fail 75 "CT is locked (${CONF[lock]})" ;;
+    *) [[ -n $UNFINISHED ]] || fail 75 "CT is locked (${CONF[lock]})" ;;
   esac
   DESTROYING=yes
+  # shellcheck disable=SC2153
   remove_container "$STORAGE" || fail_as_node "pct destroy"
+}
+
+# Take away what a restore left of a pod besides its container.
+forget_restore() {
+  ! read_note || free_noted_disks || fail_as_node "pvesm free"
 }
 
 # shellcheck disable=SC2329  # finish calls it
@@ -57,8 +63,14 @@ main() {
     lift_stale_backup_lock
     TENANT=$OWNER_TENANT result=destroyed
     destroy_container
+    forget_restore
+  elif is_unfinished_restore; then
+    require_owner
+    TENANT=$OWNER_TENANT result=destroyed DESTROYING=yes
+    forget_restore
   fi
   free_address "${OPTION[tenant]:-}" || fail 75 "the line of $VMID in $IPAM_FILE could not be removed"
+  drop_note || fail 75 "the note of the restore of $VMID could not be removed"
   IP=$FREED_IP
   summarise VMID "$VMID"
   if [[ -n $IP ]]; then summarise IP "$IP"; fi

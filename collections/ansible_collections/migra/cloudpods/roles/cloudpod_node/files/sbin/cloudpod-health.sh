@@ -17,7 +17,7 @@ main() {
   read_arguments 'all! reach! in-guest! guest-timeout memory-warning memory-critical swap-warning disk-warning disk-critical' "$@"
   read_many_vmids
   read_node_name
-  NODE=$NODE POOL=$POOL PVE_DIR=$PVE_DIR IPAM_FILE=$IPAM_FILE LOCK_DIR=$LOCK_DIR VZDUMP_LOCK=$VZDUMP_LOCK \
+  NODE=$NODE POOL=$POOL PVE_DIR=$PVE_DIR IPAM_FILE=$IPAM_FILE LOCK_DIR=$LOCK_DIR STATE_DIR=$STATE_DIR VZDUMP_LOCK=$VZDUMP_LOCK \
     NET_UNIX=$NET_UNIX CGROUP_DIR=$CGROUP_DIR REACH=${OPTION[reach]:-} IN_GUEST=${OPTION[in-guest]:-} GUEST_TIMEOUT=${OPTION[guest-timeout]:-} \
     MEMORY_WARNING=${OPTION[memory-warning]:-} MEMORY_CRITICAL=${OPTION[memory-critical]:-} \
     SWAP_WARNING=${OPTION[swap-warning]:-} DISK_WARNING=${OPTION[disk-warning]:-} DISK_CRITICAL=${OPTION[disk-critical]:-} \

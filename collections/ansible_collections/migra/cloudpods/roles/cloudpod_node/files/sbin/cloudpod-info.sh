@@ -18,7 +18,7 @@ main() {
   read_node_name
   local archives_of=''
   if [[ -n ${OPTION[backups]+given} ]]; then archives_of=$BACKUP_STORAGE; fi
-  NODE=$NODE POOL=$POOL PVE_DIR=$PVE_DIR IPAM_FILE=$IPAM_FILE LOCK_DIR=$LOCK_DIR VZDUMP_LOCK=$VZDUMP_LOCK \
+  NODE=$NODE POOL=$POOL PVE_DIR=$PVE_DIR IPAM_FILE=$IPAM_FILE LOCK_DIR=$LOCK_DIR STATE_DIR=$STATE_DIR VZDUMP_LOCK=$VZDUMP_LOCK \
     NET_UNIX=$NET_UNIX CGROUP_DIR=$CGROUP_DIR ARCHIVES_OF=$archives_of \
     exec "$PYTHON" -I -S -B "$LIBRARY_DIR/report" info "${POSITIONAL[@]}"
 }

@@ -14,9 +14,6 @@ USAGE="$SCRIPT.sh <vmid> --archive VOLID --tenant ID --pod ID [--from-pod ID] [-
        $SCRIPT.sh <vmid> --archive VOLID --tenant ID --pod ID --from-pod ID --host NAME (--ip A.B.C.D | --auto-ip) \
 [--bridge B] [--storage S] [--cores N] [--mem MB] [--swap MB] [--gw IP] [--isolated] [--run ID]"
 
-# How far a restore over a pod has come, for clean_up: noted, restoring or starting; and whether the pod is to run.
-DOING='' WAS=running
-
 read_restore_arguments() {
   read_arguments 'archive tenant pod from-pod force! host ip auto-ip! bridge storage cores mem swap gw isolated! run' "$@"
   read_one_vmid
@@ -47,7 +44,7 @@ is_done_by_job() {
   [[ $JOB != - && $CONF_TYPE == lxc && $CONF_NODE == "$NODE" ]] || return 1
   read_container
   [[ $OWNER_TENANT == "$TENANT" && $OWNER_POD == "$POD" && $RESTORE_JOB == "$JOB" && $RESTORE_ARCHIVE == "$ARCHIVE" ]] &&
-    [[ $RESTORE_STEP == restored ]] && in_pool && ! is_unfinished
+    [[ -z ${CONF[lock]:-} || ${CONF[lock]} == mounted ]] && in_pool && ! is_unfinished_restore && ! is_unfinished
 }
 
 # -- a pod that is not there -----------------------------------------------------------------------------------------
@@ -61,70 +58,73 @@ restore_as_new() {
   local onboot=1
   new_interface
   if [[ -n ${OPTION[isolated]+given} ]]; then NET0+=,link_down=1 onboot=0; fi
-  local -a command=("restored job=$JOB archive=$ARCHIVE" --net0 "$NET0" --unique 1 --onboot "$onboot")
-  # The archive's protection is the pod's own: a drill's copy that has it could never be removed.
-  if [[ -n ${OPTION[isolated]+given} ]]; then command+=(--protection 0); fi
+  local -a command=(--net0 "$NET0" --unique 1 --onboot "$onboot")
   if [[ -n ${OPTION[cores]+given} ]]; then command+=(--cores "${OPTION[cores]}"); fi
   if [[ -n ${OPTION[mem]+given} ]]; then command+=(--memory "${OPTION[mem]}"); fi
   if [[ -n ${OPTION[swap]+given} ]]; then command+=(--swap "${OPTION[swap]}"); fi
-  isolate_further_interfaces
-  unpack_pod "${command[@]}" "${FURTHER[@]}"
+  unpack_pod "${command[@]}"
   bring_up_pod "restored job=$JOB archive=$ARCHIVE"
   activate_address
 }
 
-# Leave in FURTHER the options that take the link from every interface of the archive but the first: their addresses are
-# the other pod's.
-isolate_further_interfaces() {
-  local name value
-  FURTHER=()
-  for name in "${!ARCHIVED[@]}"; do
-    [[ $name == net[1-9]* ]] || continue
-    value=$(without_property hwaddr "$(without_property link_down "${ARCHIVED[$name]}")")
-    FURTHER+=("--$name" "$value,link_down=1")
-    printf 'warning: the link of %s is down: its address is that of the pod of the archive\n' "$name" >&2 || true
-  done
-}
-
-# Given a key and a comma list, print the list without that key.
-without_property() {
-  local part kept=''
-  local -a parts
-  IFS=, read -r -a parts <<<"$2"
-  for part in "${parts[@]}"; do
-    if [[ $part != "$1="* ]]; then kept+=,$part; fi
-  done
-  printf '%s' "${kept#,}"
-}
-
-# Given the line about the restore and options of pct restore, make the container.
+# Given options of pct restore, make the container. The archive's protection is the pod's own: what has it could never be
+# removed again.
 unpack_pod() {
-  local -r step=$1
-  shift
   DESCRIPTION=()
-  describe "cloudpod tenant=$TENANT pod=$POD" "$step"
+  describe "cloudpod tenant=$TENANT pod=$POD" "restored job=$JOB archive=$ARCHIVE"
   make_container pct restore "$VMID" "$ARCHIVE" --storage "$POD_STORAGE" --pool "$POOL" \
-    --hostname "$HOST" --description "$WANTED_DESCRIPTION" "$@"
+    --hostname "$HOST" --description "$WANTED_DESCRIPTION" --protection 0 "$@"
+  find_container
+  read_container
+  read_foreign_keys
+  drop_keys "${FOREIGN_KEYS[@]}"
 }
 
-# The pod's container is gone: make it anew, with the address that is still its own or else the one it had in the archive.
+# Leave in FOREIGN_KEYS what the conf in CONF has from its archive and this pod may not have: interfaces, whose addresses are
+# another's, and of another pod's archive also what reaches into the node.
+read_foreign_keys() {
+  local name
+  FOREIGN_KEYS=()
+  for name in "${!CONF[@]}"; do
+    case $name in
+      net0) ;;
+      net[0-9]*) FOREIGN_KEYS+=("$name") ;;
+      hookscript | startup | dev[0-9]*) [[ $FROM_POD == "$POD" ]] || FOREIGN_KEYS+=("$name") ;;
+      mp[0-9]*) [[ $FROM_POD == "$POD" || ! ${CONF[$name]} =~ ^(volume=)?/ ]] || FOREIGN_KEYS+=("$name") ;;
+    esac
+  done
+}
+
+# Given keys of the conf that came with the archive, take them away, saying so.
+drop_keys() {
+  (($# > 0)) || return 0
+  local IFS=,
+  printf 'warning: not taken from the archive, since this pod has no such thing: %s\n' "$*" >&2 || true
+  node_answer pct set "$VMID" --delete "$*" || fail_as_node "pct set"
+}
+
+# The pod's container is gone, and no note says what it was: make it anew, as its archive says, with the address that is
+# still its own or else the one it had in the archive.
 restore_absent() {
   test_archive "$ARCHIVE"
   require_unpacked_room
-  local step="unpacked job=$JOB archive=$ARCHIVE was=running"
   if has_line && [[ $LINE_STATE == active && $LINE_TENANT == "$TENANT" ]]; then
     IP=$LINE_IP HOST=$LINE_HOST
-  else
-    HOST=${ARCHIVED[hostname]:-CT$VMID}
-    [[ ${ARCHIVED[net0]:-} =~ (^|,)ip=($ADDRESS)/ ]] ||
-      fail 69 "archive $ARCHIVE names no address: restore it as a new pod"
-    reserve_address "$HOST" "$TENANT" "$POD_GATEWAY" "${BASH_REMATCH[2]}"
-    step="restored job=$JOB archive=$ARCHIVE"
+    read_own_interface
+    note_archived_pod
+    WAS=running
+    replace_container
+    finish_restored
+    return
   fi
+  HOST=${ARCHIVED[hostname]:-CT$VMID}
+  [[ ${ARCHIVED[net0]:-} =~ (^|,)ip=($ADDRESS)/ ]] ||
+    fail 69 "archive $ARCHIVE names no address: restore it as a new pod"
+  reserve_address "$HOST" "$TENANT" "$POD_GATEWAY" "${BASH_REMATCH[2]}"
   read_own_interface
-  unpack_pod "$step" --net0 "$NET0"
+  unpack_pod --net0 "$NET0"
   bring_up_pod "restored job=$JOB archive=$ARCHIVE"
-  if [[ -n $RESERVED ]]; then activate_address; fi
+  activate_address
 }
 
 # Leave in NET0 the pod's interface: that of its own archive with the address that is its own now. Another pod's archive
@@ -135,150 +135,46 @@ read_own_interface() {
   NET0=${BASH_REMATCH[1]}ip=$IP${BASH_REMATCH[6]}
 }
 
-# -- a pod that is there ---------------------------------------------------------------------------------------------
+# Note as the pod what the archive says it was.
+note_archived_pod() {
+  local name
+  CONF=() DESCRIPTION=()
+  for name in "${!ARCHIVED[@]}"; do CONF[$name]=${ARCHIVED[$name]}; done
+  read_foreign_keys
+  for name in lock parent protection "${FOREIGN_KEYS[@]}"; do unset "CONF[$name]"; done
+  CONF[net0]=$NET0 CONF[hostname]=$HOST CONF[rootfs]=$POD_STORAGE:none${CONF[rootfs]:+,size=${CONF[rootfs]##*size=}}
+  keep_firewall
+  write_note running yes
+}
+
+# -- a pod that is there, or that a restore left unfinished (place.bash) -------------------------------------------------
 
 restore_in_place() {
   find_container
   if [[ -n $CONF_FILE ]]; then
     require_container_here
-    if ! remove_unfinished; then
-      require_pool
-      require_owner
-      restore_over
-      return
-    fi
+    read_container
   fi
-  restore_absent
-}
-
-restore_over() {
-  HOST=${CONF[hostname]:-CT$VMID}
-  read_address
-  read_state
-  WAS=${RESTORE_WAS:-$STATE}
-  if [[ $RESTORE_STEP == unpacked && $RESTORE_JOB == "$JOB" && $RESTORE_ARCHIVE == "$ARCHIVE" && -z ${CONF[lock]:-} ]]; then
-    start_restored # an earlier run of this job was ended with only that left to do
-    return
+  if is_unfinished_restore; then
+    take_up
+  elif [[ -n $CONF_FILE ]] && ! remove_unfinished; then
+    require_pool
+    require_owner
+    restore_over
+  else
+    restore_absent
   fi
-  require_replaceable
-  test_archive "$ARCHIVE"
-  POD_STORAGE=${CONF[rootfs]#volume=} POD_STORAGE=${POD_STORAGE%%:*}
-  require_unpacked_room
-  replace_container
-  start_restored
 }
-
-# Refuse a pod that is not to be replaced now. The lock of an earlier restore of this pod, ended by force, is no hindrance:
-# nobody else holds the run lock.
-require_replaceable() {
-  [[ ${CONF[protection]:-0} != 1 ]] || fail 1 "can't restore over CT $VMID - protection mode enabled"
-  restore_was_killed || require_at_rest
-  [[ -n ${OPTION[force]+given} ]] ||
-    fail 73 "container $VMID exists: a restore loses what was written since the archive was made; --force allows it"
-  [[ -n ${CONF[rootfs]:-} ]] || fail 1 "container $VMID has no root disk"
-}
-
-require_unpacked_room() {
-  require_storage "$POD_STORAGE" rootdir
-  # What the old disks take is not counted: Proxmox makes the new ones before it frees them.
-  ((FREE_KIB >= UNPACKED_KIB)) ||
-    fail 69 "storage '$POD_STORAGE' has $((FREE_KIB / 1024)) MB free, archive $ARCHIVE unpacked takes $((UNPACKED_KIB / 1024 + 1)) MB"
-}
-
-# Proxmox's way: new disks, the old ones freed, then the archive unpacked. What is to come is noted in the description
-# first, so that whoever comes after a killed run knows what was under way and whether the pod ran.
-replace_container() {
-  local -r marker="cloudpod tenant=$TENANT pod=$POD"
-  local step="restored job=$JOB archive=$ARCHIVE"
-  if [[ $WAS == running ]]; then step="unpacked job=$JOB archive=$ARCHIVE was=running"; fi
-  if [[ ${CONF[lock]:-} == create ]]; then
-    node_answer pct unlock "$VMID" || fail_as_node "pct unlock"
-  fi
-  DOING=noted
-  describe "$marker" "${HOST_KEY:+host-key $HOST_KEY}" "restoring job=$JOB archive=$ARCHIVE was=$WAS"
-  write_description || fail_as_node "pct set"
-  if is_running; then
-    node_command pct stop "$VMID" || fail_as_node "pct stop"
-  fi
-  describe "$marker" "$step"
-  read_kept_options
-  DOING=restoring
-  node_command pct restore "$VMID" "$ARCHIVE" --force 1 --storage "$POD_STORAGE" --pool "$POOL" \
-    --description "$WANTED_DESCRIPTION" "${KEPT[@]}" || fail_as_node "pct restore"
-}
-
-# Leave in KEPT what the pod is, as options of pct restore: only its data goes back.
-read_kept_options() {
-  local name
-  KEPT=()
-  for name in hostname net0 cores memory swap onboot nameserver; do
-    if [[ -n ${CONF[$name]:-} ]]; then KEPT+=("--$name" "${CONF[$name]}"); fi
-  done
-}
-
-start_restored() {
-  DOING=starting
-  write_firewall
-  if [[ $WAS == running ]] && ! is_running; then start_container; fi
-  note_guest "restored job=$JOB archive=$ARCHIVE"
-}
-
-# -- after a failure ---------------------------------------------------------------------------------------------------
 
 # shellcheck disable=SC2329  # finish calls it
 clean_up() {
-  case $DOING in
-    '') undo_new_pod ;;
-    *) leave_pod_as_good_as_possible ;;
-  esac
-}
-
-# shellcheck disable=SC2329  # clean_up calls it
-leave_pod_as_good_as_possible() {
-  local -r again="restore it again from $ARCHIVE"
-  find_container
-  if [[ -z $CONF_FILE ]]; then
-    LEFT="container $VMID is gone, its address $IP is kept: $again"
+  if [[ -n $DOING ]]; then
+    leave_pod_as_good_as_possible
     return
   fi
-  read_container
-  if [[ ${CONF[lock]:-} == create ]]; then
-    if [[ $RESTORE_STEP != restoring ]] || ! has_all_disks || ! node_answer pct unlock "$VMID"; then
-      LEFT="container $VMID is unfinished, its address $IP is kept: $again"
-      return
-    fi
-  fi
-  if [[ $WAS == running ]] && ! is_running; then
-    node_answer pct start "$VMID" || true
-    wait_until_running || LEFT="container $VMID is stopped"
-  fi
-  if [[ $RESTORE_STEP == restoring ]]; then
-    drop_note
-  elif [[ $LEFT != nothing ]]; then
-    LEFT+=", restored from $ARCHIVE"
-  fi
-}
-
-# Nothing was changed: what was to come is not any more.
-# shellcheck disable=SC2329  # leave_pod_as_good_as_possible calls it
-drop_note() {
-  find_container
-  read_container
-  describe "cloudpod tenant=$TENANT pod=$POD" "${HOST_KEY:+host-key $HOST_KEY}"
-  write_description || true
-}
-
-# Succeed when every disk that the conf just read names is on its storage: then Proxmox has not begun to free them.
-# shellcheck disable=SC2329  # leave_pod_as_good_as_possible calls it
-has_all_disks() {
-  local name volume
-  for name in "${!CONF[@]}"; do
-    [[ $name == rootfs || $name == mp[0-9]* ]] || continue
-    volume=${CONF[$name]%%,*} volume=${volume#volume=}
-    [[ $volume == *:* ]] || continue
-    node_answer pvesm list "${volume%%:*}" --vmid "$VMID" || return 1
-    [[ $'\n'$(printf '%s\n' "${ANSWER[@]}") == *$'\n'"$volume "* ]] || return 1
-  done
+  undo_new_pod
+  # Refused before anything was done: what an earlier run left is still there to be said.
+  if [[ -z ${OPTION[host]+given} ]]; then say_unfinished; fi
 }
 
 main() {

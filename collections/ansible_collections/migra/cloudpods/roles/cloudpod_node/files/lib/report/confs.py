@@ -11,9 +11,8 @@ from urllib.parse import unquote
 OWNER = r"cloudpod tenant=([A-Za-z0-9][A-Za-z0-9._:-]*) pod=(-|[A-Za-z0-9][A-Za-z0-9._:-]*)"
 MARKER = re.compile(OWNER + r"\s*")
 HOST_KEY = re.compile(r"host-key (ssh-[a-z0-9-]+ [A-Za-z0-9+/]+=*)")
-RESTORE = re.compile(
-    r"(restoring|unpacked|restored) job=(-|[A-Za-z0-9][A-Za-z0-9_-]*) archive=(\S+)(?: was=(?:running|stopped))?"
-)
+RESTORE = re.compile(r"restored job=(-|[A-Za-z0-9][A-Za-z0-9_-]*) archive=(\S+)")
+NOTE = re.compile(r"restoring: job=\S+ archive=(\S+) tenant=(\S+) pod=(\S+) was=(?:running|stopped) begun=(yes|no)")
 SNAPSHOT_MARKER = re.compile(OWNER + r" job=(-|[A-Za-z0-9][A-Za-z0-9_-]*)\s*")
 PENDING = "pve:pending"
 SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([KMGT]?)")
@@ -56,20 +55,9 @@ class Conf:
         return found[-1] if found else None
 
     def restored(self) -> dict[str, str | None] | None:
-        """Return job and archive of the last restore that is through, or None."""
-        step = self._restore()
-        if not step or step[1] != "restored":
-            return None
-        return {"job": None if step[2] == "-" else step[2], "archive": step[3]}
-
-    def restore_was_killed(self) -> bool:
-        """Return whether a restore in place was ended while Proxmox was at it; true too while one is under way."""
-        step = self._restore()
-        return bool(step) and step[1] != "restored" and self.current.get("lock") == "create"
-
-    def _restore(self) -> re.Match[str] | None:
+        """Return job and archive of the last restore, or None."""
         found = [match for line in self.description if (match := RESTORE.fullmatch(line))]
-        return found[-1] if found else None
+        return {"job": None if found[-1][1] == "-" else found[-1][1], "archive": found[-1][2]} if found else None
 
     def is_bare(self) -> bool:
         """Return whether this is what ``pct create`` writes first to hold the vmid, or what ``pct unlock`` makes of it."""
@@ -118,6 +106,34 @@ def _store(conf: Conf, section: str, key: str, value: str) -> None:
         conf.pending.update(dict.fromkeys(filter(None, value.split(","))))
     else:
         conf.pending[key] = value
+
+
+@dataclass
+class Note:
+    """What a restore in place has noted outside the conf (note.bash): from which archive, whose pod, which disk it had."""
+
+    archive: str
+    owner: dict[str, str | None]
+    begun: bool
+    volume: str | None
+
+    def hinders(self, conf: Conf | None) -> bool:
+        """Return whether the restore is not through; one that never began has left the conf as it was."""
+        if conf is None or conf.is_bare():
+            return True
+        if conf.owner() != self.owner:  # another pod, made since
+            return False
+        return self.begun or conf.current.get("lock") == "create" or conf.options("rootfs").get("volume") != self.volume
+
+
+def parse_note(text: str) -> Note | None:
+    """Given a note's text, return it read; None when it is none."""
+    head, _, rest = text.partition("\n")
+    found = NOTE.fullmatch(head)
+    if not found:
+        return None
+    owner: dict[str, str | None] = {"tenant": found[2], "pod": found[3]}
+    return Note(found[1], owner, found[4] == "yes", parse_conf(rest).options("rootfs").get("volume"))
 
 
 def size_in_gb(text: str) -> int | float | None:

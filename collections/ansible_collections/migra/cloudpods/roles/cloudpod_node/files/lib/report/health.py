@@ -10,7 +10,7 @@ import disk
 import guest
 import reach
 from cgroup import Cgroup
-from confs import Conf, size_in_gb
+from confs import Conf, Note, size_in_gb
 from info import DEFAULT_MEMORY_MB, DEFAULT_SWAP_MB
 from judge import Reason, Thresholds, judge_disk, judge_running, verdict
 from node import Node, OutsidePool, wanted
@@ -83,7 +83,7 @@ def rows(node: Node, vmids: list[int] | None) -> list[dict]:
         raise OutsidePool(f"container {outside[0]} is not in pool {node.pool}")
     answers = Answers(node, list(pods.values()), environment)
     return [
-        row(node, pods[vmid], answers, thresholds) if vmid in pods else missing(vmid)
+        row(node, pods[vmid], answers, thresholds) if vmid in pods else missing(node, vmid)
         for vmid, conf in confs.items()
         if vmid in pods or conf is None
     ]
@@ -98,9 +98,16 @@ def find(node: Node, vmid: int, conf: Conf) -> Pod | None:
     return Pod(vmid, conf, node.status(vmid), busy, unfinished)
 
 
-def missing(vmid: int) -> dict:
+def missing(node: Node, vmid: int) -> dict:
     """Return the row of a vmid that no container has."""
-    return {"vmid": vmid, "exists": False, **verdict([("critical", "no such container")])}
+    note = node.restoring(vmid, None)
+    words = unfinished_restore(note) if note else "no such container"
+    return {"vmid": vmid, "exists": False, **verdict([("critical", words)])}
+
+
+def unfinished_restore(note: Note) -> str:
+    """Return what is to say about a pod whose restore was ended."""
+    return f"unfinished: a restore in place was ended, restore it again from {note.archive}"
 
 
 def row(node: Node, pod: Pod, answers: Answers, thresholds: Thresholds) -> dict:
@@ -154,7 +161,8 @@ def in_mb(number: int | None) -> int | None:
 def judge(node: Node, pod: Pod, measured: dict, thresholds: Thresholds) -> list[Reason]:
     """Return level and words of everything worth saying about a container."""
     if pod.unfinished:
-        return [("critical", "unfinished: a create was killed")]
+        note = node.restoring(pod.vmid, pod.conf)
+        return [("critical", unfinished_restore(note) if note else "unfinished: a create was killed")]
     if pod.status == "unknown":
         return [("warning", f"on node {node.guests[pod.vmid].node}, not looked at from {node.name}")]
     if pod.busy:

@@ -26,7 +26,8 @@ def row(node: Node, vmid: int) -> dict:
     busy = node.busy(vmid)
     conf = node.conf(vmid)
     if conf is None:
-        return {"vmid": vmid, "exists": False, "busy": busy, "unfinished": False}
+        note = None if busy else node.restoring(vmid, conf)
+        return {"vmid": vmid, "exists": False, "busy": busy, "unfinished": bool(note), **({"owner": note.owner} if note else {})}
     in_pool = node.in_pool(vmid)
     unfinished = node.is_unfinished(vmid, conf, busy)
     head = {"vmid": vmid, "exists": True, "in_pool": in_pool, "node": node.guests[vmid].node}
@@ -34,7 +35,10 @@ def row(node: Node, vmid: int) -> dict:
         return {**head, "busy": busy, "unfinished": False}
     lock = {"lock": conf.current.get("lock"), "lock_stale": node.lock_is_stale(conf)}
     state = {"status": node.status(vmid), **lock, "unfinished": unfinished, "busy": busy}
-    return {**head, **state, "owner": conf.owner(), "host_key": conf.host_key(), "restored": conf.restored(), **facts(conf)}
+    note = node.restoring(vmid, conf)
+    owner = conf.owner() or (note.owner if note else None)
+    restored = None if note else conf.restored()
+    return {**head, **state, "owner": owner, "host_key": conf.host_key(), "restored": restored, **facts(conf)}
 
 
 def facts(conf: Conf) -> dict:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
-from confs import AddressLine, Conf, address_lines, conf_files, parse_conf, pool_members
+from confs import AddressLine, Conf, Note, address_lines, conf_files, parse_conf, parse_note, pool_members
 
 SOCKET = re.compile(r"@/var/lib/lxc/([0-9]+)/command$", re.MULTILINE)
 VZDUMP = "vzdump"  # the snapshot of a backup under way, which is nobody's
@@ -39,6 +39,7 @@ class Node:
         self._pve_dir = environment["PVE_DIR"]
         self._ipam_file = environment["IPAM_FILE"]
         self._lock_dir = environment["LOCK_DIR"]
+        self._notes_dir = os.path.join(environment["STATE_DIR"], "restoring")
         self._vzdump_lock = environment["VZDUMP_LOCK"]
         self._net_unix = environment["NET_UNIX"]
 
@@ -90,13 +91,28 @@ class Node:
         """Return whether a killed create or restore left it and nobody is at work on it."""
         if busy or self.guests[vmid].kind != "lxc":
             return False
-        if conf.restore_was_killed():
+        if self.restoring(vmid, conf):
             return True
         line, owner = self._lines.get(vmid), conf.owner()
         if line is None:
             return False
         # No more of a conf than pct writes first, or a whole one while its address is still reserved.
         return conf.is_bare() if owner is None else line.reserved and owner["tenant"] == line.tenant
+
+    @cached_property
+    def _notes(self) -> dict[int, Note]:
+        """The notes of restores in place that are not through."""
+        try:
+            names = [name for name in os.listdir(self._notes_dir) if name.isdecimal()]
+        except FileNotFoundError:
+            return {}
+        read = {int(name): parse_note(read_text(os.path.join(self._notes_dir, name))) for name in names}
+        return {vmid: note for vmid, note in read.items() if note}
+
+    def restoring(self, vmid: int, conf: Conf | None) -> Note | None:
+        """Return the note of a restore that is not through, whether somebody is at work on it or not; None without one."""
+        note = self._notes.get(vmid)
+        return note if note and note.hinders(conf) else None
 
     def status(self, vmid: int) -> str:
         """Return ``running`` or ``stopped``; ``unknown`` for a container of another node."""
@@ -106,11 +122,12 @@ class Node:
 
     def all_vmids(self) -> list[int]:
         """Return the vmids of the pool's containers on this node, and of those that may be unfinished."""
-        return sorted(
+        here = {
             vmid
             for vmid, guest in self.guests.items()
             if guest.node == self.name and guest.kind == "lxc" and (vmid in self.members or vmid in self._lines)
-        )
+        }
+        return sorted(here | self._notes.keys())
 
     def busy(self, vmid: int) -> dict | None:
         """Return who holds a vmid's run lock, or None."""
