@@ -27,7 +27,13 @@ def row(node: Node, vmid: int) -> dict:
     conf = node.conf(vmid)
     if conf is None:
         note = None if busy else node.restoring(vmid, conf)
-        return {"vmid": vmid, "exists": False, "busy": busy, "unfinished": bool(note), **({"owner": note.owner} if note else {})}
+        return {
+            "vmid": vmid,
+            "exists": False,
+            "busy": busy,
+            "unfinished": bool(note),
+            **({"owner": note.owner} if note else {}),
+        }
     in_pool = node.in_pool(vmid)
     unfinished = node.is_unfinished(vmid, conf, busy)
     head = {"vmid": vmid, "exists": True, "in_pool": in_pool, "node": node.guests[vmid].node}
