@@ -74,3 +74,20 @@ def test_a_kill_at_any_moment_can_be_repeated(by_hand: Scripts) -> None:
         kill_all_of(process)
         assert by_hand.run("adopt", 9105, *ADOPT).returncode == 0
         assert by_hand.ipam() == [LINE]
+
+
+def test_an_address_that_is_the_gateways_or_another_guests_is_refused(by_hand: Scripts) -> None:
+    by_hand.lab.create(9106, ip="10.1.10.77")
+    by_hand.lab.create(9107, ip="10.1.10.1")
+    for vmid in (9105, 9107):
+        assert by_hand.run("adopt", vmid, *ADOPT).returncode == 73
+    assert by_hand.ipam() == []
+
+
+def test_a_failure_leaves_a_line_that_was_there_and_a_success_has_the_firewall_file(by_hand: Scripts) -> None:
+    by_hand.ipam_file.write_text(by_hand.ipam_file.read_text() + "10.1.10.77 9105 old TENANT-123 active\n")
+    by_hand.lab.switch("fail", "pct set", "--message", "boom", "--times", 1)
+    assert by_hand.run("adopt", 9105, *ADOPT).returncode == 1
+    assert by_hand.ipam() == [LINE]
+    assert by_hand.run("adopt", 9105, *ADOPT).returncode == 0
+    assert "ipfilter: 1" in (by_hand.lab.dir / "etc/pve/firewall/9105.fw").read_text()

@@ -101,3 +101,9 @@ def test_info_lists_archives_and_says_when_it_cannot(pod: Scripts) -> None:
     done = pod.run("info", 9101, "--backups")
     assert (done.returncode, failure(done)["Error"]) == (69, "storage is asleep")
     assert pod.info(9101)[0]["vmid"] == 9101
+
+
+def test_two_without_an_owner_are_not_the_same_owner(node: Scripts) -> None:
+    node.lab.create(9101, ip="10.1.10.77")
+    old = older(node, 1, "cloudpod tenant=- pod=- job=-")
+    assert "Removed" not in backup(node, "--retention", "keep-last=1") and old in archives(node)

@@ -163,7 +163,9 @@ claim_address() {
     read_taken_addresses
     [[ -z ${IN_FILE[$IP]:-} ]] || fail 73 "address $IP is taken"
     IPAM_LINES+=("$wanted")
-    ADDED=yes RESULT=adopted
+    RESULT=adopted
+    # An older line of this pod that is replaced was there before: a failure may not take it away.
+    if [[ -z $FREED_IP ]]; then ADDED=yes; fi
     write_ipam || fail 1 "$IPAM_FILE could not be written"
   fi
   release_reservation_lock

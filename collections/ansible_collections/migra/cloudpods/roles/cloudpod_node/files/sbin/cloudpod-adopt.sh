@@ -21,6 +21,18 @@ require_adoptable() {
   [[ -z $OWNER_TENANT || $OWNER_POD == - || $OWNER_POD == "$POD" ]] || fail 77 "container $VMID is not pod $POD"
   read_address
   [[ -n $IP ]] || fail 1 "container $VMID has no fixed address on net0"
+  [[ $IP != "$GATEWAY" ]] || fail 73 "address $IP of container $VMID is the gateway's"
+  require_only_user
+}
+
+# Refuse an address that the conf of any other guest, on any node, names too.
+require_only_user() {
+  local file
+  local -a files
+  mapfile -t files < <(grep -rlsE --include='*.conf' "^(net|ipconfig)[0-9]+:.*[, ]ip=${IP//./\\.}(/|,|\$)" -- "$PVE_DIR/nodes")
+  for file in "${files[@]}"; do
+    [[ $file == "$CONF_FILE" ]] || fail 73 "address $IP of container $VMID is also in the conf of another guest"
+  done
 }
 
 # Write the address line before the marker: a run that is ended in between is repeated and finds its own line.
@@ -28,6 +40,7 @@ adopt() {
   claim_address "$HOST" "$TENANT"
   describe "cloudpod tenant=$TENANT pod=$POD" "${HOST_KEY:+host-key $HOST_KEY}" "$RESTORED"
   if [[ ${DESCRIPTION[*]} != *"cloudpod tenant=$TENANT pod=$POD"* ]]; then RESULT=adopted; fi
+  write_firewall
   write_description || fail_as_node "pct set"
 }
 

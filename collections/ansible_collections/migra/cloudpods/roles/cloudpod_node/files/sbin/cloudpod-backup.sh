@@ -43,7 +43,8 @@ read_pruning() {
   if [[ -n ${OPTION[retention]+given} ]]; then PRUNING=(--prune-backups "${OPTION[retention]}"); fi
   for volume in "${ARCHIVES[@]}"; do
     read_notes "$ARCHIVE_DIR/${volume##*/}"
-    ! is_ours || continue
+    # Two containers without an owner are not of the same one.
+    [[ -z $OWNER_TENANT ]] || ! is_ours || continue
     printf 'warning: nothing is pruned: archive %s is not known to be of this pod\n' "$volume" >&2 || true
     PRUNING=(--prune-backups keep-all=1)
     return 0
