@@ -43,7 +43,13 @@ def main(ctx: click.Context, state_dir: Path | None, verbose: bool) -> None:
 
 
 @main.command()
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Worker processes.")
+@click.option(
+    "--workers",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Worker processes; of several, one takes no long jobs.",
+)
 @click.option("--host", help="Address the API listens on.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port the API listens on.")
 @click.pass_obj

@@ -8,6 +8,7 @@ from shim.cloudpods.models import CloudPod, CloudPodSnapshot
 from shim.cloudpods.schemas import DestroyPod
 from shim.db import database
 from shim.errors import Conflict
+from shim.jobs import state
 from shim.jobs.models import CloudPodJob
 from shim.nodes.models import Allocation
 
@@ -25,6 +26,7 @@ def destroy(reference: str, request: DestroyPod) -> tuple[CloudPodJob, CloudPod]
             )
         _require_own_place(pod)
         pod.change(status="deleting", error=None)
+        state.cancel_scheduled(pod.id, "its pod is being destroyed")
         return change.enqueue("DESTROY", pod, request), pod
 
 

@@ -21,6 +21,7 @@ from shim.embedded.postgres import Postgres
 from shim.embedded.redis_server import RedisServer
 from shim.embedded.supervisor import Service, Supervisor
 from shim.errors import SettingsError
+from shim.jobs.catalog import QUICK_QUEUES
 from shim.process import become_subreaper
 
 log = logging.getLogger(__name__)
@@ -121,8 +122,14 @@ def _processes(supervisor: Supervisor, settings: Settings, workers: int) -> None
         del os.environ[name]
     supervisor.start(Service("scheduler", [*command, "scheduler"]))
     for number in range(workers):
-        supervisor.start(Service(f"worker {number + 1}", [*command, "worker"], stop_s=settings.stop_grace_s + 15))
+        worker = [*command, "worker", *_queues(number, workers)]
+        supervisor.start(Service(f"worker {number + 1}", worker, stop_s=settings.stop_grace_s + 15))
     supervisor.start(Service("api", [*command, "api"]))
+
+
+def _queues(number: int, workers: int) -> list[str]:
+    """Return a worker's options: of several, the first takes no job that may take hours, so that the others always go on."""
+    return ["--queues", ",".join(QUICK_QUEUES)] if number == 0 and workers > 1 else []
 
 
 def _only_one(state_dir: Path) -> TextIO:

@@ -32,7 +32,8 @@ class Handler(Protocol):
 class Action:
     """One kind of job. Lower `priority` runs first; `timeout_s` bounds one run; `tries` bounds the runs.
 
-    Of the jobs that are `one_per_node`, whatever their types, a node runs one at a time. `look` is what the look at the node
+    Of the jobs that are `one_per_node`, whatever their types, a node runs one at a time. `long` ones may take hours: they leave
+    a node and, in `cloudpods up`, a worker to the others. `look` is what the look at the node
     that settles a lost run is given besides the vmid.
     """
 
@@ -45,6 +46,7 @@ class Action:
     tries: int = 3
     changes_pod: bool = True
     one_per_node: bool = False
+    long: bool = False
     look: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -81,6 +83,7 @@ ACTIONS: dict[str, Action] = {
             handler_module="shim.cloudpods.restore",
             priority=22,
             timeout_s=6 * 3600,
+            long=True,
         ),
         Action(
             type="POWER",
@@ -116,6 +119,7 @@ ACTIONS: dict[str, Action] = {
             timeout_s=6 * 3600,
             # vzdump itself does no more, and two would wear the disks of everybody's pods.
             one_per_node=True,
+            long=True,
             look={"backups": True},
         ),
         Action(
@@ -165,6 +169,7 @@ ACTIONS: dict[str, Action] = {
             changes_pod=False,
             # A backup's retention must not take the archive away under it.
             one_per_node=True,
+            long=True,
         ),
     )
 }
@@ -172,6 +177,11 @@ ACTIONS: dict[str, Action] = {
 QUEUES: tuple[str, ...] = tuple(dict.fromkeys(action.queue for action in ACTIONS.values()))
 
 ONE_PER_NODE: tuple[str, ...] = tuple(action.type for action in ACTIONS.values() if action.one_per_node)
+
+LONG: tuple[str, ...] = tuple(action.type for action in ACTIONS.values() if action.long)
+
+# For a worker that is always soon free.
+QUICK_QUEUES: tuple[str, ...] = tuple(queue for queue in QUEUES if queue not in {ACTIONS[type].queue for type in LONG})
 
 
 def types_of(queues: tuple[str, ...]) -> list[str]:

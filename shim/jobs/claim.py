@@ -2,11 +2,12 @@
 
 from shim import db
 from shim.db import database
-from shim.jobs.catalog import ONE_PER_NODE
+from shim.jobs.catalog import LONG, ONE_PER_NODE
 from shim.jobs.models import CloudPodJob
 
-# May run now: due; no earlier unfinished change of the same pod (which also means one change at a time, in the order asked);
-# its node below its cap; for one of the types of which a node runs one at a time, none of these running there. A lost run's
+# May run now: due; no earlier unfinished change of the same pod (which also means one change at a time, in the order asked,
+# save that what the clock ordered and nobody began comes after what people order); its node below its cap, of which long jobs
+# leave a place to others; for one of the types of which a node runs one at a time, none of these running there. A lost run's
 # job is re-run by whoever claims it.
 _CLAIM = """
 UPDATE cloud_pod_jobs SET status = 'running', attempt = attempt + 1, worker = %(worker)s,
@@ -16,9 +17,13 @@ WHERE id = (
     WHERE j.status = 'queued' AND j.run_after <= now() AND j.type = ANY(%(types)s)
       AND NOT (j.changes_pod AND EXISTS (
           SELECT 1 FROM cloud_pod_jobs e WHERE e.cloud_pod_id = j.cloud_pod_id AND e.changes_pod
-          AND e.status IN ('queued', 'running') AND (e.created_at, e.id) < (j.created_at, j.id)))
+          AND (e.status = 'running' OR e.status = 'queued' AND (e.scheduled AND NOT e.lost, e.created_at, e.id)
+                                                             < (j.scheduled AND NOT j.lost, j.created_at, j.id))))
       AND (SELECT count(*) FROM cloud_pod_jobs r WHERE r.status = 'running' AND r.node_id = j.node_id)
           < (SELECT n.max_running_jobs FROM cloud_pod_nodes n WHERE n.id = j.node_id)
+      AND NOT (j.type = ANY(%(long)s) AND (
+          SELECT count(*) FROM cloud_pod_jobs l WHERE l.status = 'running' AND l.node_id = j.node_id AND l.type = ANY(%(long)s))
+          >= (SELECT GREATEST(n.max_running_jobs - 1, 1) FROM cloud_pod_nodes n WHERE n.id = j.node_id))
       AND NOT (j.type = ANY(%(alone)s) AND EXISTS (
           SELECT 1 FROM cloud_pod_jobs o WHERE o.status = 'running' AND o.node_id = j.node_id AND o.type = ANY(%(alone)s)))
     ORDER BY j.priority, j.created_at, j.id LIMIT 1 FOR UPDATE SKIP LOCKED
@@ -31,7 +36,7 @@ def claim(types: list[str], *, worker: str, lease_s: float) -> CloudPodJob | Non
     with database.atomic():
         # Claims one after the other: two at once would each count a node's running jobs without the other's.
         db.lock("claim")
-        given = {"types": types, "alone": list(ONE_PER_NODE), "worker": worker, "lease_s": lease_s}
+        given = {"types": types, "alone": list(ONE_PER_NODE), "long": list(LONG), "worker": worker, "lease_s": lease_s}
         found = list(database.execute_sql(_CLAIM, given).fetchall())
         return CloudPodJob.find(found[0][0]) if found else None
 

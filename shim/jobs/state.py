@@ -7,6 +7,7 @@
 | running | queued | a failure worth another run; the pod is busy | `run_again`, `hand_back` |
 | running | queued, lost | a failure that left nobody knows what | `look_first` |
 | running | queued, lost | the lease ran out | `collect_lost` |
+| queued | cancelled | the clock ordered it, and its pod is to be destroyed | `cancel_scheduled` |
 """
 
 import random
@@ -14,6 +15,7 @@ from typing import Any
 
 from shim import db
 from shim.errors import CloudPodsError
+from shim.jobs.catalog import ACTIONS
 from shim.jobs.models import CloudPodJob
 
 BACKOFF_MAX_S = 60.0
@@ -101,6 +103,25 @@ def collect_lost() -> list[tuple[str, str]]:
             " WHERE status = 'running' AND lease_until < now() RETURNING id, type"
         )
     ]
+
+
+def let_the_oldest_go_first(types: list[str], after_s: float) -> None:
+    """Give queued jobs of these types that are this old the best priority among the types: then the older goes first."""
+    best = min(ACTIONS[type].priority for type in types)
+    db.database.execute_sql(
+        "UPDATE cloud_pod_jobs SET priority = %s WHERE status = 'queued' AND type = ANY(%s) AND priority > %s"
+        " AND created_at < now() - make_interval(secs => %s)",
+        (best, types, best, after_s),
+    )
+
+
+def cancel_scheduled(cloud_pod_id: str, why: str) -> None:
+    """Cancel what the clock ordered of a pod and nobody began. Call in the transaction of the change that makes it vain."""
+    db.database.execute_sql(
+        "UPDATE cloud_pod_jobs SET status = 'cancelled', finished_at = now(), error = %s"
+        " WHERE cloud_pod_id = %s AND scheduled AND changes_pod AND status = 'queued' AND NOT lost",
+        (why, cloud_pod_id),
+    )
 
 
 def to_announce(types: list[str], limit: int, after_s: float) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import redis
 from shim.cloudpods import backup_schedule, sweep
 from shim.config import Settings
 from shim.jobs import state
-from shim.jobs.catalog import ACTIONS
+from shim.jobs.catalog import ACTIONS, ONE_PER_NODE
 from shim.jobs.queue import Wakeups
 
 log = logging.getLogger(__name__)
@@ -20,6 +20,8 @@ MAX_WAITING = 20
 
 LOOK_S = 10.0
 FORGET_S = 3600.0
+# A drill by hand is not to wait for as long as backups come.
+TURN_S = 600.0
 # Jobs that only look at a node, and how many ended ones of each type and node are kept: four hours of sweeps.
 LOOKS = ["HEALTH_SWEEP", "POD_SCAN"]
 KEEP_LOOKS = 48
@@ -44,6 +46,7 @@ def entries(settings: Settings, wakeups: Wakeups) -> tuple[Entry, ...]:
         *(sweeps if settings.health_sweep_s else ()),
         Entry("forget old looks at nodes", FORGET_S, forget_old_looks),
         Entry("collect lost jobs", settings.tick_s, collect_lost),
+        Entry("let the oldest go first", LOOK_S, lambda: state.let_the_oldest_go_first(list(ONE_PER_NODE), TURN_S)),
         Entry("announce queued jobs", settings.tick_s, lambda: announce(wakeups, settings.announce_after_s)),
         *(
             Entry(f"queue due jobs: {kind.type}", kind.pause_s, partial(queue, wakeups, kind))

@@ -222,3 +222,15 @@ def test_changes_of_one_pod_are_numbered_in_the_order_they_were_asked(change, ro
     rows.pod(vmid=9101)
     asked = [change(9101, verb, {"tenantId": TENANT, **f}).json["job"]["id"] for verb, _, f in reversed(VERBS)]
     assert [row[0] for row in sql("SELECT id FROM cloud_pod_jobs ORDER BY created_at, id")] == asked
+
+
+def test_a_destroy_cancels_the_scheduled_backup_that_nobody_began_and_no_other(api, rows, sql):
+    pod, other = rows.pod(vmid=9101), rows.pod(vmid=9102)
+    by_hand = rows.job("BACKUP", pod=pod)
+    scheduled = rows.job("BACKUP", pod=pod, scheduled=True)
+    lost = rows.job("BACKUP", pod=pod, scheduled=True, lost=True)
+    others = rows.job("BACKUP", pod=other, scheduled=True)
+    assert api.simulate_post("/internal/cloudpods/9101/destroy", json={"tenantId": TENANT}).status_code == 202
+    status = dict(sql("SELECT id, status FROM cloud_pod_jobs WHERE type = 'BACKUP'"))
+    assert status == {by_hand: "queued", scheduled: "cancelled", lost: "queued", others: "queued"}
+    assert sql.row("cloud_pod_jobs", scheduled)["error"] == "its pod is being destroyed"

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from shim.config import CHECKOUT
-from shim.jobs.catalog import ACTIONS, ONE_PER_NODE, QUEUES, Handler, types_of
+from shim.jobs.catalog import ACTIONS, LONG, ONE_PER_NODE, QUEUES, QUICK_QUEUES, Handler, types_of
 
 FUNCTIONS = ("variables", "succeed", "fail", "settle")
 ONE = pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
@@ -57,6 +57,11 @@ def test_only_what_looks_and_a_drill_leave_the_pod_alone():
 
 def test_a_node_makes_one_backup_or_drill_at_a_time():
     assert ONE_PER_NODE == ("BACKUP", "RESTORE_DRILL")
+
+
+def test_backups_drills_and_restores_are_long_and_a_quick_worker_takes_all_else():
+    assert set(LONG) == {"BACKUP", "RESTORE_DRILL", "RESTORE"}
+    assert set(types_of(QUICK_QUEUES)) == set(ACTIONS) - set(LONG)
 
 
 def test_a_workers_queues_name_its_types():

@@ -151,6 +151,58 @@ def test_many_at_once_take_one_backup_of_a_node(rows, tenants):
     assert [job for job in in_threads(10, lambda index: take(worker=f"w{index}")) if job] == jobs[:1]
 
 
+def test_what_a_person_orders_overtakes_a_scheduled_backup_of_the_pod_that_waits(rows):
+    pod = rows.pod()
+    scheduled = rows.job("BACKUP", pod=pod, scheduled=True, created_at="2026-01-01")
+    scale, power = (rows.job(type, pod=pod, created_at=f"2026-01-0{day}") for day, type in ((2, "SCALE"), (3, "POWER")))
+    for expected in (scale, power, scheduled):
+        assert [take(), take()] == [expected, None]
+        end(expected)
+
+
+def test_a_scheduled_backup_waits_for_what_a_person_ordered_even_for_its_retry(rows):
+    pod = rows.pod()
+    rows.job("BACKUP", pod=pod, scheduled=True, created_at="2026-01-01")
+    rows.job("SCALE", pod=pod, run_after="2999-01-01")
+    assert take() is None
+
+
+@pytest.mark.parametrize("begun", [{"status": "running", "lease_until": "2999-01-01"}, {"lost": True}], ids=["runs", "lost"])
+def test_a_scheduled_backup_that_was_begun_is_waited_for(rows, begun):
+    pod = rows.pod()
+    backup = rows.job("BACKUP", pod=pod, scheduled=True, created_at="2026-01-01", **begun)
+    rows.job("SCALE", pod=pod)
+    assert take() == (backup if "lost" in begun else None)
+
+
+LONG_JOBS = ("BACKUP", "RESTORE", "RESTORE", "RESTORE")
+
+
+def test_long_jobs_leave_a_place_of_their_node_to_others(rows, sql):
+    sql("UPDATE cloud_pod_nodes SET max_running_jobs = 3 WHERE name = 'lab1'")
+    for type in LONG_JOBS:
+        rows.job(type, pod=rows.pod())
+    assert None not in [take(), take()]
+    assert take() is None
+    scale = rows.job("SCALE", pod=rows.pod())
+    assert take() == scale
+
+
+def test_a_node_with_one_place_runs_long_jobs_too(rows, sql):
+    sql("UPDATE cloud_pod_nodes SET max_running_jobs = 1")
+    backup = rows.job("BACKUP", pod=rows.pod())
+    assert take() == backup
+
+
+def test_a_drill_that_waited_long_has_its_turn_before_newer_backups(rows, sql):
+    drill = rows.job("RESTORE_DRILL", pod=rows.pod(), created_at=sql.value("SELECT now() - interval '11 minutes'"))
+    backup, health = rows.job("BACKUP", pod=rows.pod()), rows.job("HEALTH_CHECK", pod=rows.pod())
+    young = rows.job("RESTORE_DRILL", pod=rows.pod())
+    state.let_the_oldest_go_first(["BACKUP", "RESTORE_DRILL"], 600)
+    assert end(take()) == drill
+    assert [end(take()) for _ in range(3)] == [backup, health, young]
+
+
 def test_a_job_is_not_claimed_before_its_time(rows, sql):
     job = rows.job(pod=rows.pod(), run_after="2999-01-01")
     assert take() is None

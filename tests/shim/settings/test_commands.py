@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from shim import db, migrations
 from shim.cli import main
+from shim.embedded.up import _queues
 from shim.tenants.models import ApiToken
 
 STEPS = sorted(path.stem for path in migrations.DIRECTORY.glob("[0-9]*.sql"))
@@ -179,3 +180,11 @@ def test_the_command_itself_starts_and_ends_without_a_trace(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("cloudpods: CLOUDPODS_DATABASE_URL is not set")
     assert "Traceback" not in done.stderr
+
+
+def test_of_several_workers_the_first_takes_no_long_jobs():
+    first = _queues(0, 2)
+    assert first[0] == "--queues"
+    assert not {"cloudpods:backup", "cloudpods:drill", "cloudpods:restore"} & set(first[1].split(","))
+    assert "cloudpods:destroy" in first[1].split(",")
+    assert _queues(1, 2) == _queues(0, 1) == []
