@@ -55,7 +55,7 @@ def _fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
     """End the job, or put it back: to wait while its pod is busy, to be run again, or to be settled by a look at the node."""
     failure = _with_worst_left(job, failure)
     with database.atomic():
-        if _is_busy(failure) and not _waited_too_long(job):
+        if _is_busy(failure) and not is_older(job.created_at):
             _note(job, "wait", failure, state.hand_back(job, counted=True))
         elif failure["retryable"] and job.tries < job.max_tries:
             _note(job, "retry", failure, state.run_again(job, failure))
@@ -81,8 +81,9 @@ def _is_busy(failure: dict[str, Any]) -> bool:
     return bool(failure.get("busy")) or failure.get("rc") == BUSY_RC
 
 
-def _waited_too_long(job: CloudPodJob) -> bool:
-    return datetime.now(UTC) - job.created_at > WAIT_AT_MOST
+def is_older(moment: datetime) -> bool:
+    """Return whether waiting since this moment was too long."""
+    return datetime.now(UTC) - moment > WAIT_AT_MOST
 
 
 def _note(job: CloudPodJob, action: str, failure: dict[str, Any], pause_s: float) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import peewee
 
 from shim import db
-from shim.config import Settings
+from shim.config import DRILL_VMIDS, Settings
 from shim.errors import Unavailable
 from shim.jobs import state
 from shim.jobs.catalog import ACTIONS, types_of
@@ -107,6 +107,8 @@ def _settle(job: CloudPodJob, settings: Settings, lease: Lease) -> playbook.Outc
     seen, trouble = _look(job, settings, lease) if "vmid" in job.payload else ({}, None)
     with db.session():
         if seen is None or seen.get("busy"):
+            if outcome.is_older(job.started_at or job.created_at):
+                return _given_up(job, UNKNOWN, _never_said(job, trouble))
             # Whoever waits for the job sees in its error why nothing goes on, unless that tells already why it was lost.
             state.hand_back(job, None if _why_lost(job) else trouble)
             return None
@@ -114,10 +116,30 @@ def _settle(job: CloudPodJob, settings: Settings, lease: Lease) -> playbook.Outc
     if result is not None:
         return playbook.Outcome({"node": job.node_name, **result}, None)
     if job.tries >= job.max_tries:
-        left = f"container {seen['vmid']}" if seen.get("exists") else NOTHING
-        msg = _why_lost(job) or f"the worker was lost in each of {job.tries} runs of this job; it is not tried again"
-        return playbook.Outcome(None, {"msg": msg, "retryable": False, "left_behind": left})
+        return _given_up(job, _left(job, seen), f"the worker was lost in each of {job.tries} runs of this job")
     return None
+
+
+def _given_up(job: CloudPodJob, left: str, why: str) -> playbook.Outcome:
+    msg = _why_lost(job) or f"{why}; it is not tried again"
+    return playbook.Outcome(None, {"msg": msg, "retryable": False, "left_behind": left})
+
+
+def _never_said(job: CloudPodJob, trouble: dict[str, Any] | None) -> str:
+    said = trouble["msg"] if trouble else f"vmid {job.payload['vmid']} is busy all the time"
+    return f"{said}, for longer than {outcome.WAIT_AT_MOST.total_seconds() / 3600:g} hours"
+
+
+def _left(job: CloudPodJob, seen: dict[str, Any]) -> str:
+    """Given what a look saw of the job's container, return what its lost runs left behind."""
+    if job.type == "CREATE" or job.payload.get("asNew"):
+        return f"container {seen['vmid']}" if seen.get("exists") else NOTHING
+    if job.type == "RESTORE_DRILL":
+        return (
+            f"{UNKNOWN}: perhaps its copy, container {DRILL_VMIDS + job.payload['vmid']}; the next drill of the pod removes it"
+        )
+    # The container was there before. A job of a node as a whole, and one that changes no pod, left nothing.
+    return UNKNOWN if job.changes_pod else NOTHING
 
 
 def _why_lost(job: CloudPodJob) -> str | None:

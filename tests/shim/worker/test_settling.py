@@ -3,6 +3,7 @@
 import pytest
 
 from shim.jobs.catalog import ACTIONS
+from shim.worker import outcome, run
 
 TENANT, OTHER_TENANT = "TENANT-123", "TENANT-456"
 SCALE = {"vmid": 9101, "newCores": 4, "newMemoryMb": 4096}
@@ -105,3 +106,50 @@ def test_a_create_hands_on_the_pod_and_one_way_to_an_address(rows, payload, ip, 
     size = {"cores": 2, "memory_mb": 2048, "swap_mb": 512, "disk_gb": 8, "storage": "clients-main", "bridge": "vmbr0"}
     assert variables.items() >= {**size, **address, "hostname": "client-portal"}.items()
     assert len({"ip", "auto_ip"} & set(variables)) == 1
+
+
+LOST_THRICE = [
+    ("CREATE", {}, True, "container 9101"),
+    ("CREATE", {}, False, "nothing"),
+    ("RESTORE", {"asNew": True}, True, "container 9101"),
+    ("RESTORE", {"asNew": False}, True, "unknown"),
+    ("POWER", {"action": "reboot"}, True, "unknown"),
+    ("BACKUP", {}, True, "unknown"),
+    ("HEALTH_CHECK", {}, True, "nothing"),
+    ("RESTORE_DRILL", {}, True, "unknown: perhaps its copy, container 900009101; the next drill of the pod removes it"),
+]
+
+
+@pytest.mark.parametrize(("type", "payload", "exists", "left"), LOST_THRICE)
+def test_after_the_last_lost_run_only_a_new_pods_container_is_a_leftover(
+    rows, tenants, monkeypatch, type, payload, exists, left
+):
+    """The others' container was there before: whoever read of it as a leftover would remove the pod."""
+    archive = {"archive": "a:backup/b", "backupId": "b", "asNew": False}
+    job = rows.running(
+        type, pod=rows.pod(vmid=9101), lost=True, tries=3, payload={"vmid": 9101, **archive, **payload}, max_tries=3
+    )
+    monkeypatch.setattr(run, "_look", lambda *_: ({"vmid": 9101, "exists": exists, "owner": None, "backups": []}, None))
+    ending = run._settle(job, tenants, None)
+    assert (ending.failure["left_behind"], ending.failure["retryable"]) == (left, False)
+
+
+NO_WORD = [
+    (None, {"msg": "nobody knows yet: no route", "left_behind": "unknown", "looking": True}),
+    ({"busy": "migrate"}, None),
+]
+
+
+@pytest.mark.parametrize(("seen", "trouble"), NO_WORD, ids=["away", "busy"])
+def test_a_lost_job_whose_node_never_says_what_became_of_it_fails_at_last(rows, tenants, monkeypatch, sql, seen, trouble):
+    monkeypatch.setattr(run, "_look", lambda *_: (seen, trouble))
+    now = sql.value("SELECT now()")
+    job = rows.running("SCALE", pod=rows.pod(vmid=9101), payload=SCALE, lost=True, started_at=now)
+    assert run._settle(job, tenants, None) is None
+    assert job.status == "queued"
+    job = rows.running("SCALE", pod=rows.pod(), payload=SCALE, lost=True, started_at=now - outcome.WAIT_AT_MOST)
+    ending = run._settle(job, tenants, None)
+    assert (ending.failure["left_behind"], ending.failure["retryable"]) == ("unknown", False)
+    assert "longer than 24 hours" in ending.failure["msg"]
+    outcome.write(job, ending)
+    assert sql.row("cloud_pod_jobs", job.id)["status"] == "failed"
