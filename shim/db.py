@@ -4,6 +4,7 @@ Timestamps are the database's own, so that two hosts with different clocks agree
 """
 
 import logging
+import math
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,11 +89,16 @@ def rows(sql: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def storable(value: Any) -> Any:
-    """Return a value as PostgreSQL can keep it: without NUL and half surrogate pairs, which a node's output may have."""
+    """Return a value as PostgreSQL can keep it: without NUL and half surrogate pairs, which a node's output may have.
+
+    A number that JSON has not (NaN) becomes null.
+    """
     if isinstance(value, dict):
         return {storable(key): storable(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [storable(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return value.replace("\x00", "\ufffd").encode(errors="replace").decode() if isinstance(value, str) else value
 
 

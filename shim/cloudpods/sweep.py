@@ -87,9 +87,9 @@ def variables(job: CloudPodJob) -> dict[str, Any]:
 
 def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
     """Keep what was seen of each pod, tell of each whose verdict changed, and name the containers that are none of ours."""
-    seen = _seen(job, result)
+    seen, odd = _seen(job, result)
     pods = _known(job, list(seen))
-    found = {pod: row for pod in pods if (row := _row(pod, seen)) is not None}
+    found = {pod: row for pod in pods if (row := _row(pod, seen, odd)) is not None}
     changed = {pod: row for pod, row in found.items() if row["verdict"] != pod.before}
     database.execute_sql(_UPDATE, (json.dumps([_columns(pod, row) for pod, row in found.items()]),))
     database.execute_sql(_RECORD, (json.dumps([_event(job, pod, row) for pod, row in changed.items()]),))
@@ -101,6 +101,8 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
         **{name: verdicts[name] for name in verdict.VERDICTS},
         "missing": sorted(pod.vmid for pod in found if pod.vmid not in seen),
         "foreign": sorted(vmid for vmid in set(seen) - {pod.vmid for pod in pods} if vmid < DRILL_VMIDS),
+        # Rows that say nothing usable; None for one that does not even say about which container.
+        "skipped": odd,
     }
     # A job row holds the sum of what was seen, not the rows of a thousand pods, which are with the pods now.
     state.keep(job, kept)
@@ -122,12 +124,20 @@ def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def _seen(job: CloudPodJob, result: dict[str, Any]) -> dict[int, dict[str, Any]]:
+def _seen(job: CloudPodJob, result: dict[str, Any]) -> tuple[dict[int, dict[str, Any]], list[int | None]]:
+    """Return the usable rows by vmid, and the vmids of the others: one odd row says nothing of a thousand other pods.
+
+    Raises CloudPodsError when none is usable.
+    """
     rows = (result.get(job.node_name) or {}).get("health")
     if not isinstance(rows, list):
         raise CloudPodsError(f"the health playbook's result says nothing about node {job.node_name}", code="bad_result")
+    usable = [row for row in rows if verdict.is_usable(row)]
+    odd = [verdict.vmid_of(row) for row in rows if not verdict.is_usable(row)]
+    if odd and not usable:
+        raise CloudPodsError(f"node {job.node_name} says nothing usable about any of its pods", code="bad_result")
     # What was asked for and is not there is a row too; without vmids there is none such.
-    return {int(row["vmid"]): row for row in rows if row.get("exists", True)}
+    return {row["vmid"]: row for row in usable if row.get("exists", True)}, odd
 
 
 def _known(job: CloudPodJob, vmids: list[int]) -> list[_Pod]:
@@ -137,7 +147,10 @@ def _known(job: CloudPodJob, vmids: list[int]) -> list[_Pod]:
     ]
 
 
-def _row(pod: _Pod, seen: dict[int, dict[str, Any]]) -> dict[str, Any] | None:
+def _row(pod: _Pod, seen: dict[int, dict[str, Any]], odd: list[int | None]) -> dict[str, Any] | None:
+    if pod.vmid not in seen and (pod.vmid in odd or None in odd):
+        # The node may have shown it.
+        return None
     row = seen.get(pod.vmid) or {**verdict.MISSING, "vmid": pod.vmid}
     if not pod.judged or (pod.changing and row.get("status") != "running"):
         return None

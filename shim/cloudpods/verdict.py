@@ -15,6 +15,19 @@ VERDICTS = ("ok", "warning", "critical")
 MISSING: dict[str, Any] = {"exists": False, "verdict": "critical", "reasons": ["no such container"]}
 
 
+def vmid_of(row: Any) -> int | None:
+    """Return the vmid that a row of the health playbook is about, None when it does not say."""
+    vmid = row.get("vmid") if isinstance(row, dict) else None
+    return vmid if isinstance(vmid, int) and 100 <= vmid < 10**9 else None
+
+
+def is_usable(row: Any) -> bool:
+    """Return whether a row of the health playbook says of a container what it must."""
+    if vmid_of(row) is None or not isinstance(row.get("status"), str | None):
+        return False
+    return row.get("exists") is False or (row.get("verdict") in VERDICTS and isinstance(row.get("reasons"), list | None))
+
+
 def judged(row: dict[str, Any], wanted_power: str) -> dict[str, Any]:
     """Given a pod's row of the health playbook, return it with the verdict that its last order makes of it.
 

@@ -139,7 +139,8 @@ def test_verdict_details_power_and_host_key_of_every_pod_are_kept(pod, swept, he
     assert health(second) == ("warning", "running", KEY, "active")
     assert sql.row("cloud_pods", second)["last_health"] == seen
     assert sql.row("cloud_pods", second)["last_health_checked"] is not None
-    counted = {"node": "lab1", "checked": 2, "changed": 2, "ok": 1, "warning": 1, "critical": 0, "missing": [], "foreign": []}
+    counted = {"node": "lab1", "checked": 2, "changed": 2, "ok": 1, "warning": 1, "critical": 0, "missing": []}
+    counted |= {"foreign": [], "skipped": []}
     assert (job["status"], job["result"]) == ("success", counted)
 
 
@@ -255,6 +256,42 @@ def test_an_unusable_result_fails_the_sweep_and_keeps_what_was_known(pod, begun,
     assert sql.row("cloud_pod_jobs", job.id)["status"] == "failed"
     assert sql.row("cloud_pods", known)["last_health_status"] == "ok"
     assert sql("SELECT data->>'node' FROM cloud_pod_events WHERE data->>'action' = 'HEALTH_SWEEP_FAILED'") == [("lab1",)]
+
+
+ODD_ROWS = [
+    {"vmid": 9102, "status": "running"},
+    {"vmid": 9102, "verdict": "ok", "reasons": "abc", "status": "running"},
+    {"vmid": 9102, "verdict": ["ok"], "status": "running"},
+    {"vmid": 9102, "verdict": "ok", "status": ["x"]},
+]
+NAMELESS = [
+    "x",
+    None,
+    {"status": "running"},
+    {"vmid": None, "verdict": "ok"},
+    {"vmid": 10**12, "verdict": "ok"},
+    {"vmid": True},
+]
+
+
+@pytest.mark.parametrize(("odd", "vmid"), [*((each, 9102) for each in ODD_ROWS), *((each, None) for each in NAMELESS)], ids=str)
+def test_an_odd_row_is_skipped_and_says_nothing_of_any_pod(pod, swept, health, odd, vmid):
+    well, unclear = pod(9101), pod(9102, last_health_status="ok", power_state="running")
+    job = swept(row(9101, "warning"), odd)
+    assert (job["status"], job["result"]["skipped"], job["result"]["missing"]) == ("success", [vmid], [])
+    assert health(well)[0] == "warning"
+    assert health(unclear)[:2] == ("ok", "running")
+
+
+def test_a_number_that_json_has_not_is_kept_as_unknown(pod, swept, sql):
+    known = pod(9101)
+    assert swept(row(9101, load=float("nan")))["status"] == "success"
+    assert sql.row("cloud_pods", known)["last_health"]["load"] is None
+
+
+def test_a_drills_copy_is_not_named_as_foreign(pod, swept):
+    pod(9101)
+    assert swept(row(9101), row(900009101))["result"]["foreign"] == []
 
 
 # What it costs
