@@ -5,12 +5,11 @@ from typing import Any
 from shim.cloudpods import change, create, host_key, retention
 from shim.cloudpods.backup_models import CloudPodBackup
 from shim.cloudpods.models import CloudPod
-from shim.cloudpods.schemas import CreatePod, RestorePod
+from shim.cloudpods.schemas import CreatePod, RestorePod, as_hostname
 from shim.config import Settings
 from shim.db import database
 from shim.errors import Conflict, Invalid
 from shim.jobs.models import CloudPodJob
-from shim.web import body
 
 
 def restore(reference: str, request: RestorePod, *, settings: Settings) -> tuple[CloudPodJob, CloudPod]:
@@ -37,26 +36,29 @@ def _as_new(source: CloudPod, request: RestorePod, settings: Settings) -> tuple[
     backup = retention.choose(source, request.backup_id, here=False)
     origin = {"asNew": True, "backupId": backup.id, "archive": backup.volid, "fromVmid": source.vmid, "fromPodId": source.id}
     reason = {"reason": request.reason} if request.reason else {}
-    wanted = body.parse(CreatePod, _description(source, backup, request))
+    wanted = _description(source, backup, request)
     place = {"storage": source.storage, "bridge": source.bridge}
     return create.order("RESTORE", wanted, settings, further={**origin, **reason}, **place)
 
 
-def _description(source: CloudPod, backup: CloudPodBackup, request: RestorePod) -> dict[str, Any]:
-    """Return the order for the new pod: like its source, save for what the request says; on the node that has the archive."""
+def _description(source: CloudPod, backup: CloudPodBackup, request: RestorePod) -> CreatePod:
+    """Return the order for the new pod: like its source, save for what the request says; on the node that has the archive.
+
+    What it says was checked; the source's own values are taken as they are, for an adopted pod may have what no order could.
+    """
     node = backup.node
     if request.node not in (None, node.name):
         raise Invalid.field("node", f"must be {node.name}: the archive is there and nowhere else", code="archive_elsewhere")
     like_source = {
-        "hostname": source.hostname,
+        "hostname": as_hostname(source.hostname),
         "cores": source.cores,
-        "memoryMb": source.memory_mb,
-        "swapMb": source.swap_mb,
-        "diskGb": source.disk_gb,
+        "memory_mb": source.memory_mb,
+        "swap_mb": source.swap_mb,
+        "disk_gb": source.disk_gb,
     }
-    given = request.model_dump(by_alias=True, exclude_none=True, include=set(RestorePod.OF_A_NEW_POD))
-    whose = {"tenantId": source.tenant_id, "requestedBy": request.requested_by}
-    return {**like_source, **given, **whose, "region": node.region, "node": node.name}
+    given = request.model_dump(exclude_none=True, include=set(RestorePod.OF_A_NEW_POD))
+    whose = {"tenant_id": source.tenant_id, "requested_by": request.requested_by}
+    return CreatePod.model_construct(**{**like_source, **given, **whose, "region": node.region, "node": node.name})
 
 
 def variables(job: CloudPodJob) -> dict[str, Any]:

@@ -37,6 +37,19 @@ def _ipv4(value: str) -> str:
         raise ValueError("must be an IPv4 address such as 10.1.10.91") from None
 
 
+def as_hostname(value: str) -> str:
+    """Return what comes nearest to this name and is a DNS name: containers made by hand may be called otherwise."""
+    labels = (re.sub(r"[^A-Za-z0-9-]", "-", label)[:63].strip("-") for label in value[:253].split("."))
+    return ".".join(label for label in labels if label) or "localhost"
+
+
+def _require_one_way(ip: str | None, auto_ip: bool | None) -> None:
+    if ip is not None and auto_ip:
+        raise ValueError("ip and autoIp exclude each other: send one of them")
+    if ip is None and auto_ip is False:
+        raise ValueError("ip is needed when autoIp is false")
+
+
 def _snapshot_name(value: str) -> str:
     if not _SNAPSHOT.fullmatch(value) or value in ("current", "vzdump"):
         raise ValueError(
@@ -86,10 +99,7 @@ class CreatePod(Request):
 
     @model_validator(mode="after")
     def _one_way_to_an_address(self) -> "CreatePod":
-        if self.ip is not None and self.auto_ip:
-            raise ValueError("ip and autoIp exclude each other: send one of them")
-        if self.ip is None and self.auto_ip is False:
-            raise ValueError("ip is needed when autoIp is false")
+        _require_one_way(self.ip, self.auto_ip)
         return self
 
 
@@ -141,7 +151,7 @@ class SnapshotPod(ChangePod):
 class RestorePod(ChangePod):
     """`POST /internal/cloudpods/{vmid}/restore`: over the pod itself, or `asNew`, where the new pod is like its source."""
 
-    OF_A_NEW_POD: ClassVar = ("hostname", "vmid", "ip", "auto_ip", "cores", "memory_mb", "swap_mb", "node")
+    OF_A_NEW_POD: ClassVar = ("hostname", "vmid", "ip", "auto_ip", "cores", "memory_mb", "swap_mb", "disk_gb", "node")
 
     backup_id: Name | None = None
     as_new: bool = False
@@ -153,6 +163,7 @@ class RestorePod(ChangePod):
     cores: Cores | None = None
     memory_mb: MemoryMb | None = None
     swap_mb: SwapMb | None = None
+    disk_gb: DiskGb | None = None
     node: Name | None = None
 
     @model_validator(mode="after")
@@ -163,6 +174,7 @@ class RestorePod(ChangePod):
             raise ValueError(f"{names}: only with asNew; a pod that is restored in place stays what it is")
         if self.force and self.as_new:
             raise ValueError("force: only without asNew; a new pod overwrites nothing")
+        _require_one_way(self.ip, self.auto_ip)
         return self
 
 

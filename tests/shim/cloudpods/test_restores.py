@@ -197,6 +197,20 @@ def test_as_new_may_differ_from_its_source(restore, source, finish):
     assert "auto_ip" not in given
 
 
+def test_as_new_may_have_a_larger_share_of_the_disk_than_its_source(restore, source, sql):
+    new = restore(asNew=True, diskGb=32).json["cloudPod"]
+    assert new["diskGb"] == 32
+    assert sql("SELECT used_disk_gb FROM cloud_pod_allocations WHERE cloud_pod_id = %s", new["id"]) == [(32,)]
+
+
+def test_as_new_of_an_adopted_pod_takes_what_no_order_could_ask_for(restore, source, finish, sql):
+    sql("UPDATE cloud_pods SET hostname = 'legacy_1', memory_mb = 2097152, disk_gb = 20000")
+    answer = restore(asNew=True)
+    assert answer.status_code == 202, answer.text
+    assert answer.json["cloudPod"].items() >= {"hostname": "legacy-1", "memoryMb": 2097152, "diskGb": 20000}.items()
+    assert finish(answer, NEW)["memory_mb"] == 2097152
+
+
 def test_a_deleted_pod_comes_back_as_a_new_one(restore, source, sql):
     sql("UPDATE cloud_pods SET status = 'deleted', deleted_at = now()")
     for reference in (9101, source):
@@ -227,6 +241,7 @@ REFUSED = [
     ({"asNew": True, "ip": "10.1.10.90"}, 409, "ip_taken", "ip"),
     ({"asNew": True, "ip": "10.1.20.91"}, 422, "ip_not_allowed", "ip"),
     ({"asNew": True, "ip": "10.1.10.91", "autoIp": True}, 422, "invalid_request", "ip"),
+    ({"asNew": True, "autoIp": False}, 422, "invalid_request", "ip"),
     ({"asNew": True, "hostname": "a;b"}, 422, "invalid_request", "hostname"),
     ({"asNew": True, "node": "lab2"}, 422, "archive_elsewhere", "node"),
     ({"asNew": True, "diskGb": 0}, 422, "invalid_request", "diskGb"),
