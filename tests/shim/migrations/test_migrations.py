@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from playhouse.migrations import Runner
 
 from shim import db, migrations
 from shim.cloudpods.seed import seed
@@ -83,7 +84,7 @@ def psql(url, text):
     from shim.embedded.account import Account
 
     program = _find(Account(Path("/"), None, None)) / "psql"
-    command = [str(program), url, "--no-psqlrc", "-q", "-f", "-"]
+    command = [str(program), url, "--no-psqlrc", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"]
     return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -178,11 +179,17 @@ def test_plain_sql_by_psql_makes_what_the_migrations_make(fresh, empty_database,
     assert pending() == []
 
 
-def test_plain_sql_on_a_database_that_has_it_changes_nothing(fresh, empty_database):
-    upgrade()
+@pytest.mark.parametrize("steps", range(1, len(STEPS) + 1))
+def test_plain_sql_on_a_database_that_has_some_of_it_fails_and_changes_nothing(fresh, empty_database, monkeypatch, steps):
+    with monkeypatch.context() as patch:
+        status = Runner.status
+        patch.setattr(Runner, "status", lambda self: status(self)[:steps])
+        assert upgrade() == STEPS[:steps]
     before = shape(fresh)
-    psql(empty_database, migrations.as_sql())
+    done = psql(empty_database, migrations.as_sql())
+    assert (done.returncode, "already exists" in done.stderr or "duplicate key" in done.stderr) == (3, True), done.stderr
     assert shape(fresh) == before
+    assert upgrade() == STEPS[steps:]
 
 
 PANELS = {
