@@ -17,8 +17,9 @@ WHERE id = (
     WHERE j.status = 'queued' AND j.run_after <= now() AND j.type = ANY(%(types)s)
       AND NOT (j.changes_pod AND EXISTS (
           SELECT 1 FROM cloud_pod_jobs e WHERE e.cloud_pod_id = j.cloud_pod_id AND e.changes_pod
-          AND (e.status = 'running' OR e.status = 'queued' AND (e.scheduled AND NOT e.lost, e.created_at, e.id)
-                                                             < (j.scheduled AND NOT j.lost, j.created_at, j.id))))
+          AND e.status IN ('queued', 'running')
+          AND (e.status = 'running' OR (e.scheduled AND NOT e.lost, e.created_at, e.id)
+                                       < (j.scheduled AND NOT j.lost, j.created_at, j.id))))
       AND (SELECT count(*) FROM cloud_pod_jobs r WHERE r.status = 'running' AND r.node_id = j.node_id)
           < (SELECT n.max_running_jobs FROM cloud_pod_nodes n WHERE n.id = j.node_id)
       AND NOT (j.type = ANY(%(long)s) AND (

@@ -1,6 +1,7 @@
 """Which job is claimed next, by whom, and for how long it is held."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,6 +10,7 @@ from shim import db
 from shim.jobs import claim, state
 from shim.jobs.catalog import ACTIONS
 
+TENANT = "TENANT-123"
 ALL = list(ACTIONS)
 pytestmark = pytest.mark.usefixtures("session")
 
@@ -305,3 +307,19 @@ def test_a_dead_workers_leases_end_at_once_and_nobody_elses(rows, sql):
     claim.expire("w1")
     assert state.collect_lost() == [(mine.id, "BACKUP")]
     assert sql.row("cloud_pod_jobs", other.id)["status"] == "running"
+
+
+def test_a_claim_stays_quick_when_thousands_wait_and_nobody_told_the_planner(rows, sql):
+    """It took a minute where the planner chose an index of the unfinished jobs, which it believed to be empty."""
+    sql("ANALYZE")
+    whose = (TENANT, rows.node_id())
+    columns = "id, tenant_id, node_id, vmid, hostname, cores, memory_mb"
+    sql(
+        f"INSERT INTO cloud_pods ({columns}) SELECT 'p' || n, %s, %s, 20000 + n, 'a', 1, 1 FROM generate_series(1, 5000) n",
+        *whose,
+    )
+    columns = "cloud_pod_id, tenant_id, node_id, type, priority"
+    sql(f"INSERT INTO cloud_pod_jobs ({columns}) SELECT 'p' || n, %s, %s, 'BACKUP', 40 FROM generate_series(1, 5000) n", *whose)
+    began = time.monotonic()
+    assert [take() is None, take()] == [False, None]
+    assert time.monotonic() - began < 5

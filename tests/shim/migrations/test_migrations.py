@@ -316,7 +316,7 @@ NAMES = [
     "cloud_pods_newest",
     "cloud_pod_jobs_node",
 ]
-NAMES += ["cloud_pods_created_at_id_idx", "cloud_pod_jobs_type_node_id_idx", "cloud_pod_events_seq_seq"]
+NAMES += ["cloud_pods_created_at_id_idx", "cloud_pod_jobs_type_status_node_id_idx", "cloud_pod_events_seq_seq"]
 
 
 @pytest.mark.parametrize("name", NAMES)
