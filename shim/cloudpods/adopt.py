@@ -44,18 +44,18 @@ def plan(node_name: str, request: AdoptPod) -> Plan:
     tenant = Tenant.get_or_none(Tenant.id == request.tenant_id)
     if tenant is None:
         raise NotFound(f"there is no tenant {request.tenant_id!r}", code="tenant_not_found")
-    # From the look to the row nobody else may choose this vmid.
-    lock("vmid")
-    if CloudPod.live_vmid(request.vmid):
-        raise Conflict(f"vmid {request.vmid} belongs to a live pod", code="vmid_taken")
+    _require_free(request.vmid)
     seen = scan.container(node_name, request.vmid)
     if seen["unfinished"]:
         raise Conflict(f"container {request.vmid} is an unfinished create; destroy it on the node", code="container_unfinished")
+    # The earlier pod's row first, as every order of a pod takes it; then nobody else may choose this vmid or address.
+    pod_id, earlier = _identity(request, seen.get("owner") or {})
+    lock("vmid")
+    _require_free(request.vmid)
     if CloudPodBackup.of_another_tenant(request.vmid, request.tenant_id):
         # They would be listed and pruned as this pod's.
         raise Conflict(f"archives of an earlier pod of another owner still bear vmid {request.vmid}", code="vmid_taken")
     columns = _usable(request.vmid, seen, node)
-    pod_id, earlier = _identity(request, seen.get("owner") or {})
     return Plan(node, tenant, pod_id, earlier, columns)
 
 
@@ -125,6 +125,11 @@ def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
+def _require_free(vmid: int) -> None:
+    if CloudPod.live_vmid(vmid):
+        raise Conflict(f"vmid {vmid} belongs to a live pod", code="vmid_taken")
+
+
 def _identity(request: AdoptPod, owner: dict[str, Any]) -> tuple[str, CloudPod | None]:
     """Return the pod's id, and its earlier row if it has one, by the container's marker."""
     if owner.get("tenant") not in (None, request.tenant_id):
@@ -135,7 +140,7 @@ def _identity(request: AdoptPod, owner: dict[str, Any]) -> tuple[str, CloudPod |
         return new_id(), None
     if not _ID.fullmatch(str(named)):
         raise Conflict(f"the marker of container {request.vmid} names no pod that could be ours", code="bad_marker")
-    earlier: CloudPod | None = CloudPod.get_or_none(CloudPod.id == named)
+    earlier: CloudPod | None = CloudPod.select().where(CloudPod.id == named).for_update().first()
     if earlier is None:
         return str(named), None
     if earlier.status not in GONE or earlier.vmid != request.vmid or earlier.tenant_id != request.tenant_id:

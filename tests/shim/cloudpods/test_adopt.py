@@ -271,6 +271,23 @@ def test_a_failed_adoption_of_a_deleted_pod_leaves_its_row_as_it_was(looked, ask
     assert ended(ask(), adopted())["deleted_at"] is None
 
 
+def test_an_adoption_that_waits_for_the_earlier_pods_row_holds_no_other_order_up(ask, looked, rows, sql, servers, eventually):
+    """A restore of the earlier pod as a new one holds the row and waits for a vmid: the other way round they would lock up."""
+    earlier = rows.pod(vmid=5001, status="deleted", allocation=False)
+    looked(container(owner={"tenant": TENANT, "pod": earlier}))
+    restoring = psycopg2.connect(servers.database_url)
+    cursor = restoring.cursor()
+    cursor.execute("SELECT 1 FROM cloud_pods WHERE id = %s FOR UPDATE", (earlier,))
+    with ThreadPoolExecutor(1) as pool:
+        adopting = pool.submit(ask)
+        eventually(lambda: sql("SELECT 1 FROM pg_locks WHERE NOT granted"))
+        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtextextended('cloudpods:vmid', 0))")
+        assert cursor.fetchone() == (True,)
+        restoring.commit()
+        assert adopting.result(timeout=20).status_code == 202
+    restoring.close()
+
+
 def test_an_order_for_an_address_that_an_adoption_takes_meanwhile_is_refused(api, sql, servers, assert_problem, eventually):
     """The order waits for the adoption to end, and looks at the addresses only then."""
     adopting = psycopg2.connect(servers.database_url)
