@@ -1,6 +1,7 @@
 """Containers that are no pods of ours: seen by a look at their node, taken over one by one, refused where they must be."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import psycopg2
 import pytest
@@ -278,14 +279,13 @@ def test_an_adoption_that_waits_for_the_earlier_pods_row_holds_no_other_order_up
     restoring = psycopg2.connect(servers.database_url)
     cursor = restoring.cursor()
     cursor.execute("SELECT 1 FROM cloud_pods WHERE id = %s FOR UPDATE", (earlier,))
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, closing(restoring):
         adopting = pool.submit(ask)
         eventually(lambda: sql("SELECT 1 FROM pg_locks WHERE NOT granted"))
         cursor.execute("SELECT pg_try_advisory_xact_lock(hashtextextended('cloudpods:vmid', 0))")
         assert cursor.fetchone() == (True,)
         restoring.commit()
         assert adopting.result(timeout=20).status_code == 202
-    restoring.close()
 
 
 def test_an_order_for_an_address_that_an_adoption_takes_meanwhile_is_refused(api, sql, servers, assert_problem, eventually):
