@@ -30,20 +30,26 @@ read_note() {
 write_note() {
   local -r folder=$STATE_DIR/restoring
   local -r new=$folder/.$VMID.new
-  mkdir -p -- "$folder" && print_note "$1" "$2" >"$new" && sync -- "$new" && mv -f -T -- "$new" "$folder/$VMID" &&
-    sync -- "$folder" || fail 1 "cannot write $folder/$VMID"
+  local text
+  compose_note "$1" "$2"
+  # In one write, whose failure is seen: half a note would be half a pod.
+  if ! { mkdir -p -- "$folder" && printf '%s' "$text" >"$new" && sync -- "$new" && mv -f -T -- "$new" "$folder/$VMID" &&
+    sync -- "$folder"; }; then
+    fail 1 "cannot write $folder/$VMID"
+  fi
   read_note
 }
 
-print_note() {
+# Leave the note's text in the caller's `text`.
+compose_note() {
   local line name
-  printf 'restoring: job=%s archive=%s tenant=%s pod=%s was=%s begun=%s\n' "$JOB" "$ARCHIVE" "$TENANT" "$POD" "$1" "$2"
+  printf -v text 'restoring: job=%s archive=%s tenant=%s pod=%s was=%s begun=%s\n' "$JOB" "$ARCHIVE" "$TENANT" "$POD" "$1" "$2"
   for line in "${DESCRIPTION[@]}"; do
     line=${line//%/%25}
-    printf '#%s\n' "${line//$'\n'/%0A}"
+    text+="#${line//$'\n'/%0A}"$'\n'
   done
   for name in "${!CONF[@]}"; do
-    if [[ $name != lock ]]; then printf '%s: %s\n' "$name" "${CONF[$name]}"; fi
+    if [[ $name != lock ]]; then text+="$name: ${CONF[$name]}"$'\n'; fi
   done
 }
 
@@ -59,7 +65,9 @@ keep_firewall() {
 lay_kept_firewall() {
   local -r kept=$STATE_DIR/restoring/$VMID.fw file=$PVE_DIR/firewall/$VMID.fw
   [[ -s $kept ]] || return 0
-  mkdir -p -- "${file%/*}" && cp -- "$kept" "$file.part" && mv -f -- "$file.part" "$file" || fail 1 "cannot write $file"
+  if ! { mkdir -p -- "${file%/*}" && cp -- "$kept" "$file.part" && mv -f -- "$file.part" "$file"; }; then
+    fail 1 "cannot write $file"
+  fi
 }
 
 # Read the noted pod into CONF and DESCRIPTION, as read_container does a container's.
