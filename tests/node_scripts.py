@@ -85,7 +85,9 @@ class Scripts:
     def start(self, name: str, *arguments: str | int) -> subprocess.Popen[str]:
         """Start a script in a process group of its own, so that a test can end all of it."""
         argv = self.argv(name, *arguments)
-        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        # A shell that runs the tests in the background has them ignore SIGINT, and so would the script, unlike under sudo.
+        return subprocess.Popen(argv, **pipes, start_new_session=True, preexec_fn=_heed_sigint)  # noqa: PLW1509
 
     def create(self, vmid: int = 9101, **changes: str | int | None) -> Done:
         """Run cloudpod-create.sh with good arguments, some of them changed."""
@@ -137,6 +139,10 @@ class Scripts:
         fd = os.open(self.lock_dir / name, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX)
         return fd
+
+
+def _heed_sigint() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _prefixed(settings: dict[str, object]) -> dict[str, object]:
