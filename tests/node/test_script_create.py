@@ -89,6 +89,7 @@ def test_the_key_inside_is_the_platforms_unless_another_is_asked(node: Scripts, 
 def test_a_node_without_a_platform_key_makes_pods_without_one(node: Scripts) -> None:
     (node.keys_dir / "platform.pub").unlink()
     node.created()
+    assert list((node.lab.dir / "clients/main").glob("subvol-9101-disk-0/**/authorized_keys")) == []
 
 
 def test_twenty_at_once_get_twenty_addresses(node: Scripts) -> None:
