@@ -5,6 +5,7 @@ from typing import Any
 import falcon
 
 from shim import db
+from shim.caller import Caller
 from shim.cloudpods import backup_resources as backups
 from shim.cloudpods import list_resources as pod_lists
 from shim.cloudpods import node_resources as nodes
@@ -14,7 +15,7 @@ from shim.jobs import resources as jobs
 from shim.jobs.queue import Wakeups
 from shim.tenants.models import ApiToken
 from shim.web import problems
-from shim.web.auth import Authentication, Credentials, Principal
+from shim.web.auth import Authentication, Credentials, RequestIds
 from shim.web.connection import Connection
 from shim.web.probes import Healthz, Root
 
@@ -25,7 +26,7 @@ PREFIXES = ("/internal", "/api")
 def create(settings: Settings) -> falcon.App[Any, Any]:
     """Return the WSGI application. Opens no connection."""
     db.connect(settings.database_url, pool_size=settings.api_threads + 1)
-    middleware: Any = [Credentials(), Connection(), Authentication(find_principal)]
+    middleware: Any = [RequestIds(), Credentials(), Connection(), Authentication(find_caller)]
     app: falcon.App[Any, Any] = falcon.App(middleware=middleware)
     problems.register(app)
     wakeups = Wakeups(settings.redis_url)
@@ -57,7 +58,7 @@ def routes(settings: Settings, wakeups: Wakeups) -> dict[str, object]:
     return {"/": Root(), "/healthz": Healthz(wakeups.answers), **prefixed}
 
 
-def find_principal(token: str) -> Principal | None:
+def find_caller(token: str) -> Caller | None:
     """Return who holds this token."""
     found = ApiToken.find(token)
-    return Principal(*found) if found else None
+    return Caller(token_id=found[0], name=found[1], role="service") if found else None

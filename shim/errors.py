@@ -44,6 +44,12 @@ class Unauthenticated(CloudPodsError):
     code = "unauthenticated"
 
 
+class Forbidden(CloudPodsError):
+    """Known, but not allowed to do this."""
+
+    code = "forbidden"
+
+
 class NotFound(CloudPodsError):
     """No such thing, or none this caller may know of."""
 

@@ -14,7 +14,7 @@ from shim.cloudpods.backup_models import CloudPodBackup
 from shim.cloudpods.models import GONE, CloudPod
 from shim.cloudpods.schemas import AdoptPod
 from shim.db import database, iso, lock, new_id
-from shim.errors import Conflict, NotFound
+from shim.errors import Conflict
 from shim.jobs.models import CloudPodJob
 from shim.jobs.submit import submit
 from shim.nodes.models import Allocation, CloudPodNode
@@ -41,9 +41,7 @@ def plan(node_name: str, request: AdoptPod) -> Plan:
     Raises NotFound or Conflict for what must not be adopted.
     """
     node = CloudPodNode.named(node_name)
-    tenant = Tenant.get_or_none(Tenant.id == request.tenant_id)
-    if tenant is None:
-        raise NotFound(f"there is no tenant {request.tenant_id!r}", code="tenant_not_found")
+    tenant = Tenant.find(request.tenant_id)
     _require_free(request.vmid)
     seen = scan.container(node_name, request.vmid)
     if seen["unfinished"]:

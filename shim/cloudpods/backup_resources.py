@@ -13,6 +13,7 @@ from shim.cloudpods.schemas import ChangePod, DrillPod, RestorePod
 from shim.config import Settings
 from shim.errors import Invalid
 from shim.web import paging
+from shim.web.operation import operation
 
 STATUSES = ("ready", "removed")
 
@@ -28,6 +29,7 @@ def changes(settings: Settings) -> dict[str, tuple[type[ChangePod], Any]]:
 class Backups:
     """`GET /internal/cloudpods/{vmid or id}/backups`."""
 
+    @operation(permission="pods:read")
     def on_get(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Answer with a page of the pod's backups, newest first, also of a deleted pod; removed ones only when asked for."""
         paging.known_only(request, "status", "limit", "cursor")

@@ -9,7 +9,7 @@ from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import CreatePod
 from shim.config import DRILL_VMIDS, Settings
 from shim.db import database, lock
-from shim.errors import Conflict, Invalid, NotFound
+from shim.errors import Conflict, Invalid
 from shim.jobs.models import CloudPodJob
 from shim.jobs.submit import submit
 from shim.nodes.models import Allocation, CloudPodNode
@@ -126,10 +126,7 @@ def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _tenant(request: CreatePod) -> Tenant:
-    tenant = Tenant.get_or_none(Tenant.id == request.tenant_id)
-    if tenant is None:
-        rule = f"there is no tenant {request.tenant_id!r}"
-        raise NotFound(f"tenantId: {rule}", code="tenant_not_found", fields=[{"field": "tenantId", "rule": rule}])
+    tenant = Tenant.find(request.tenant_id, field="tenantId")
     if request.plan_id is not None and not Plan.select().where(Plan.id == request.plan_id).exists():
         raise Invalid.field("planId", f"there is no plan {request.plan_id!r}", code="unknown_plan")
     return tenant

@@ -7,6 +7,7 @@ import falcon
 from shim.cloudpods.listing import STATUSES, Filters, list_pods
 from shim.errors import Invalid
 from shim.web import paging
+from shim.web.operation import operation
 
 _FILTERS = ("status", "region", "node", "hostname")
 
@@ -14,6 +15,7 @@ _FILTERS = ("status", "region", "node", "hostname")
 class AllPods:
     """`GET /internal/cloudpods`."""
 
+    @operation(permission="pods:read")
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with a page of all tenants' pods, newest first; deleted ones only when asked for by status."""
         paging.known_only(request, "tenantId", *_FILTERS, "limit", "cursor")
@@ -23,6 +25,7 @@ class AllPods:
 class TenantPods:
     """`GET /internal/tenants/{id}/cloudpods`."""
 
+    @operation(permission="pods:read")
     def on_get(self, request: falcon.Request, response: falcon.Response, tenant_id: str) -> None:
         """Answer with a page of the tenant's pods, newest first; deleted ones only when asked for by status."""
         paging.known_only(request, *_FILTERS, "limit", "cursor")

@@ -6,8 +6,8 @@ from typing import Any
 
 import peewee
 
+from shim import caller
 from shim.cloudpods.models import CloudPod
-from shim.errors import NotFound
 from shim.nodes.models import Allocation, CloudPodNode
 from shim.tenants.models import Tenant
 from shim.web import paging
@@ -32,9 +32,8 @@ def list_pods(filters: Filters, page: paging.Page) -> tuple[list[Any], str | Non
 
     Each has, beside its own, what other tables say of it: `role` in its stack, and `blueprint`, that one's slug.
     """
-    tenant_id = filters.tenant_id
-    if tenant_id is not None and ("\x00" in tenant_id or not Tenant.select().where(Tenant.id == tenant_id).exists()):
-        raise NotFound(f"there is no tenant {tenant_id!r}", code="tenant_not_found")
+    if filters.tenant_id is not None:
+        Tenant.find(filters.tenant_id)
     role = Allocation.select(Allocation.role).where(Allocation.cloud_pod_id == CloudPod.id).alias("role")
     slug = _BLUEPRINTS.select(_BLUEPRINTS.slug).where(_BLUEPRINTS.id == CloudPod.blueprint_id).alias("blueprint")
     query = CloudPod.select(CloudPod, CloudPodNode, role, slug).join(CloudPodNode)
@@ -55,8 +54,9 @@ def newest_first(query: Any, model: Any, page: paging.Page) -> tuple[list[Any], 
 
 def _conditions(filters: Filters) -> list[peewee.Expression]:
     conditions = [CloudPod.status == filters.status if filters.status else CloudPod.status != "deleted"]
-    if filters.tenant_id is not None:
-        conditions.append(CloudPod.tenant == filters.tenant_id)
+    tenant_id = filters.tenant_id or caller.only_tenant()
+    if tenant_id is not None:
+        conditions.append(CloudPod.tenant == tenant_id)
     if filters.region is not None:
         conditions.append(CloudPod.region == filters.region)
     if filters.node is not None:

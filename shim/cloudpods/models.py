@@ -5,7 +5,7 @@ from typing import Any
 import peewee
 from playhouse.postgres_ext import BinaryJSONField
 
-from shim import db
+from shim import caller, db
 from shim.db import Model, new_id
 from shim.errors import Conflict, NotFound
 from shim.nodes.models import CloudPodNode
@@ -64,6 +64,10 @@ class CloudPod(Model):
     @classmethod
     def _matching(cls, reference: str) -> Any:
         query = cls.select(cls, CloudPodNode).join(CloudPodNode)
+        only = caller.only_tenant()
+        if only is not None:
+            # Another tenant's pod is as good as none: whoever may not see it need not learn that it is there.
+            query = query.where(cls.tenant == only)
         if not reference.isascii() or not reference.isdigit():
             # A NUL cannot be sent to PostgreSQL, nor can it be part of an id.
             return query.where(cls.id == ("" if "\x00" in reference else reference))

@@ -8,6 +8,7 @@ from shim.cloudpods.resources import accept
 from shim.cloudpods.schemas import AdoptPod
 from shim.jobs.queue import Wakeups
 from shim.web import body, paging
+from shim.web.operation import operation
 
 
 class Foreign:
@@ -16,6 +17,7 @@ class Foreign:
     def __init__(self, wakeups: Wakeups) -> None:
         self._wakeups = wakeups
 
+    @operation(permission="manage")
     def on_get(self, request: falcon.Request, response: falcon.Response, node: str) -> None:
         """Answer with the containers of the pool that are none of ours; `?refresh=1` also queues a look and names its job."""
         paging.known_only(request, "refresh")
@@ -33,6 +35,7 @@ class Adopt:
     def __init__(self, wakeups: Wakeups) -> None:
         self._wakeups = wakeups
 
+    @operation(permission="manage")
     def on_post(self, request: falcon.Request, response: falcon.Response, node: str) -> None:
         """Take the order to make a container of the last look a pod."""
         paging.known_only(request)

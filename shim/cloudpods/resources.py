@@ -13,6 +13,7 @@ from shim.errors import Invalid
 from shim.jobs.models import CloudPodJob
 from shim.jobs.queue import Wakeups
 from shim.web import body, paging
+from shim.web.operation import operation
 
 CHANGES: dict[str, tuple[type[ChangePod], Any]] = {
     "destroy": (DestroyPod, destroy.destroy),
@@ -32,6 +33,7 @@ class CloudPods(AllPods):
         self._settings = settings
         self._wakeups = wakeups
 
+    @operation(permission="pods:change")
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Take the order for a new pod."""
         paging.known_only(request)
@@ -42,6 +44,7 @@ class CloudPods(AllPods):
 class OnePod:
     """`GET /internal/cloudpods/{vmid or id}`."""
 
+    @operation(permission="pods:read")
     def on_get(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Answer with the pod: what the database knows, with its last health and backup."""
         paging.known_only(request)
@@ -55,6 +58,7 @@ class Change:
         self._model, self._change = model, change
         self._wakeups = wakeups
 
+    @operation(permission="pods:change")
     def on_post(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Take the order."""
         paging.known_only(request)
@@ -69,6 +73,7 @@ class Actions:
         self._actions = actions
         self._wakeups = wakeups
 
+    @operation(permission="pods:change")
     def on_post(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Take the order. Without `tenantId` it is the pod's own: the panel addresses the pod, not the tenant, here."""
         paging.known_only(request)
@@ -88,12 +93,14 @@ class Snapshots:
     def __init__(self, wakeups: Wakeups) -> None:
         self._wakeups = wakeups
 
+    @operation(permission="pods:read")
     def on_get(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Answer with the pod's snapshots, oldest first."""
         paging.known_only(request)
         found = CloudPodSnapshot.of(CloudPod.find(reference))
         response.media = {"items": [row.as_json() for row in found], "next": None}
 
+    @operation(permission="pods:change")
     def on_post(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Take the order for a snapshot."""
         paging.known_only(request)
@@ -107,6 +114,7 @@ class OneSnapshot:
     def __init__(self, wakeups: Wakeups) -> None:
         self._wakeups = wakeups
 
+    @operation(permission="pods:change")
     def on_delete(self, request: falcon.Request, response: falcon.Response, reference: str, name: str) -> None:
         """Take the order to drop the snapshot; `tenantId` stands in the query, since a DELETE's body may be lost on its way."""
         paging.known_only(request, "tenantId")
@@ -120,6 +128,7 @@ class Rollback:
     def __init__(self, wakeups: Wakeups) -> None:
         self._wakeups = wakeups
 
+    @operation(permission="pods:change")
     def on_post(self, request: falcon.Request, response: falcon.Response, reference: str, name: str) -> None:
         """Take the order to go back to the snapshot."""
         paging.known_only(request)
@@ -133,6 +142,7 @@ class Health:
     def __init__(self, wakeups: Wakeups) -> None:
         self._wakeups = wakeups
 
+    @operation(permission="pods:read")
     def on_get(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Answer with the latest stored health; `?refresh=1` also queues a check and names its job."""
         paging.known_only(request, "refresh")

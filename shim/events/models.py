@@ -5,7 +5,7 @@ from typing import Any
 import peewee
 from playhouse.postgres_ext import BinaryJSONField
 
-from shim import db
+from shim import caller, db
 from shim.db import Model, new_id
 
 
@@ -20,6 +20,11 @@ class CloudPodEvent(Model):
     type = peewee.TextField()
     message = peewee.TextField()
     data = BinaryJSONField(null=True, index=False)
+    # Who asked for what happened, with which token, from where, in which request.
+    actor = peewee.TextField(null=True)
+    token_id = peewee.TextField(null=True)
+    remote_addr = peewee.TextField(null=True)
+    request_id = peewee.TextField(null=True)
     created_at = peewee.DateTimeField()
 
     class Meta:
@@ -37,7 +42,19 @@ class CloudPodEvent(Model):
         **data: Any,
     ) -> None:
         """Append an event inside the transaction that is open; `data` should carry `action`."""
+        asking = caller.current()
+        origin = (
+            {}
+            if asking is None
+            else {
+                "actor": asking.user_id or asking.name,
+                "token_id": asking.token_id,
+                "remote_addr": asking.remote_addr,
+                "request_id": asking.request_id,
+            }
+        )
         cls.insert(
+            **origin,
             id=new_id(),
             type=type,
             message=message,
@@ -64,5 +81,9 @@ class CloudPodEvent(Model):
             "type": self.type,
             "message": self.message,
             "data": self.data,
+            "actor": self.actor,
+            "tokenId": self.token_id,
+            "remoteAddr": self.remote_addr,
+            "requestId": self.request_id,
             "createdAt": db.iso(self.created_at),
         }

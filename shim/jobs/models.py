@@ -5,7 +5,7 @@ from typing import Any
 import peewee
 from playhouse.postgres_ext import BinaryJSONField
 
-from shim import db
+from shim import caller, db
 from shim.db import Model, new_id
 from shim.errors import NotFound
 from shim.nodes.models import CloudPodNode
@@ -26,6 +26,7 @@ class CloudPodJob(Model):
     error = peewee.TextField(null=True)
     failure = BinaryJSONField(null=True, index=False)
     requested_by = peewee.TextField(null=True)
+    request_id = peewee.TextField(null=True)
     priority = peewee.IntegerField(default=100)
     # Ordered by the clock, which no client can say.
     scheduled = peewee.BooleanField(default=False)
@@ -62,7 +63,7 @@ class CloudPodJob(Model):
         """Return the job. Raises NotFound."""
         with_node = cls.select(cls, CloudPodNode).join(CloudPodNode, peewee.JOIN.LEFT_OUTER)
         job: CloudPodJob | None = with_node.where(cls.id == job_id).first() if "\x00" not in job_id else None
-        if job is None:
+        if job is None or not caller.sees(job.tenant_id):
             raise NotFound(f"there is no job {job_id!r}", code="job_not_found")
         return job
 
@@ -121,6 +122,7 @@ class CloudPodJob(Model):
             "error": self.error,
             "failure": self.failure,
             "requestedBy": self.requested_by,
+            "requestId": self.request_id,
             "tries": self.tries,
             "createdAt": db.iso(self.created_at),
             "startedAt": db.iso(self.started_at),

@@ -7,11 +7,13 @@ import falcon
 from shim.events.models import CloudPodEvent
 from shim.jobs.models import CloudPodJob
 from shim.web import paging
+from shim.web.operation import operation
 
 
 class Job:
     """`GET /internal/jobs/{id}`."""
 
+    @operation(permission="pods:read")
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: str) -> None:
         """Answer with the job."""
         paging.known_only(request)
@@ -21,6 +23,7 @@ class Job:
 class JobEvents:
     """`GET /internal/jobs/{id}/events`, oldest first."""
 
+    @operation(permission="pods:read")
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: str) -> None:
         """Answer with a page of the job's events; `next` is the cursor of the following page, null at the present end."""
         paging.known_only(request, "limit", "cursor")

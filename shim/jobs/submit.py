@@ -4,6 +4,7 @@ from typing import Any
 
 import peewee
 
+from shim import caller
 from shim.events.models import CloudPodEvent
 from shim.jobs.catalog import ACTIONS
 from shim.jobs.models import CloudPodJob
@@ -25,6 +26,8 @@ def submit(
     start may lie before that of a job which committed meanwhile.
     """
     action = ACTIONS[type]
+    requested_by = caller.requested_by(requested_by)
+    asking = caller.current()
     job = CloudPodJob.create(
         type=type,
         tenant_id=tenant_id,
@@ -32,6 +35,7 @@ def submit(
         node=node_id,
         payload=payload,
         requested_by=requested_by,
+        request_id=asking.request_id if asking else None,
         scheduled=scheduled,
         priority=action.priority,
         changes_pod=action.changes_pod,

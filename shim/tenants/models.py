@@ -6,8 +6,9 @@ from typing import Any
 
 import peewee
 
-from shim import db
+from shim import caller, db
 from shim.db import Model, new_id
+from shim.errors import FieldError, NotFound
 
 TOKEN_PREFIX = "cpods_"
 
@@ -66,6 +67,17 @@ class Tenant(Model):
 
     class Meta:
         table_name = "tenants"
+
+    @classmethod
+    def find(cls, tenant_id: str, *, field: str | None = None) -> "Tenant":
+        """Return the tenant. Raises NotFound, also for one that the caller may not know of; `field` is where it was named."""
+        known = "\x00" not in tenant_id and caller.sees(tenant_id)
+        found: Tenant | None = cls.get_or_none(cls.id == tenant_id) if known else None
+        if found is None:
+            rule = f"there is no tenant {tenant_id!r}"
+            fields: list[FieldError] = [{"field": field, "rule": rule}] if field else []
+            raise NotFound(f"{field}: {rule}" if field else rule, code="tenant_not_found", fields=fields)
+        return found
 
 
 class ApiToken(Model):

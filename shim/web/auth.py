@@ -1,20 +1,34 @@
-"""Who is asking: a bearer token, looked up by a function the app brings along."""
+"""Who is asking: a bearer token, looked up by a function the app brings along; and whether the route is open to them."""
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import falcon
 
-from shim.errors import Unauthenticated
+from shim import caller
+from shim.caller import Caller
+from shim.db import new_id
+from shim.errors import Forbidden, Invalid, Unauthenticated
+from shim.web import operation
+
+ACTING_USER = "X-Acting-User"
+REQUEST_ID = "X-Request-Id"
+
+_USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
+_REQUEST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
-@dataclass(frozen=True)
-class Principal:
-    """Who a request comes from."""
+class RequestIds:
+    """Gives each request an id, the client's own if it sent a usable one, and says it in the answer."""
 
-    token_id: str
-    name: str
+    def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Put the id into the request's context and the answer's header."""
+        said = request.get_header(REQUEST_ID) or ""
+        request.context.request_id = said if _REQUEST.fullmatch(said) else new_id()
+        response.set_header(REQUEST_ID, request.context.request_id)
 
 
 class Credentials:
@@ -31,16 +45,53 @@ class Credentials:
 
 
 class Authentication:
-    """Refuses every request whose token is not known."""
+    """Refuses every request whose token is not known, and every one whose role may not call the route."""
 
-    def __init__(self, find: Callable[[str], Principal | None]) -> None:
+    def __init__(self, find: Callable[[str], Caller | None]) -> None:
         self._find = find
 
     def process_resource(self, request: falcon.Request, response: falcon.Response, resource: Any, params: Any) -> None:
-        """Put the principal into the request's context."""
+        """Make the caller known for the length of the request."""
         if getattr(resource, "public", False):
             return
-        principal = self._find(request.context.token)
-        if principal is None:
+        found = self._find(request.context.token)
+        if found is None:
             raise Unauthenticated("the token is unknown, expired or revoked")
-        request.context.principal = principal
+        asking = replace(
+            found,
+            user_id=_acting_user(request, found),
+            remote_addr=request.remote_addr,
+            request_id=request.context.request_id,
+        )
+        request.context.asking = ExitStack()
+        request.context.asking.enter_context(caller.asking(asking))
+        _authorize(request, resource, asking)
+
+    def process_response(self, request: falcon.Request, response: falcon.Response, resource: Any, req_succeeded: bool) -> None:
+        """Forget the caller, however the request ended."""
+        held = getattr(request.context, "asking", None)
+        if held is not None:
+            request.context.asking = None
+            held.close()
+
+
+def _acting_user(request: falcon.Request, found: Caller) -> str | None:
+    said = request.get_header(ACTING_USER)
+    if said is None:
+        return found.user_id
+    if found.role != "service":
+        raise Forbidden(f"only a service may name the acting user; leave out the header {ACTING_USER}")
+    if not _USER.fullmatch(said):
+        raise Invalid.field(ACTING_USER, "must be a user's id: 1 to 128 letters, digits, or . _ : @ + -")
+    return said
+
+
+def _authorize(request: falcon.Request, resource: Any, asking: Caller) -> None:
+    if not hasattr(resource, f"on_{request.method.lower()}"):
+        # Falcon answers 405.
+        return
+    declared = operation.of(resource, request.method)
+    if declared is None:
+        raise Forbidden("nobody may call this route: it declares no permission")
+    if declared.permission is not None:
+        asking.require(declared.permission)

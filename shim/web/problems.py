@@ -7,13 +7,14 @@ from typing import Any
 import falcon
 import peewee
 
-from shim.errors import CloudPodsError, Conflict, Invalid, NotFound, Unauthenticated, Unavailable
+from shim.errors import CloudPodsError, Conflict, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
 
 log = logging.getLogger(__name__)
 
 STATUS: dict[type[CloudPodsError], int] = {
     Invalid: 422,
     Unauthenticated: 401,
+    Forbidden: 403,
     NotFound: 404,
     Conflict: 409,
     Unavailable: 503,

@@ -13,7 +13,7 @@ from shim import db, migrations
 from shim.cloudpods.seed import seed
 from shim.embedded.postgres import _find
 
-STEPS = ["0001_foundation", "0002_snapshots", "0003_backups", "0004_host_keys"]
+STEPS = sorted(path.stem for path in migrations.DIRECTORY.glob("[0-9]*.sql"))
 
 
 # Every column of the master spec's section 1 and of seed 001's tables, in our spelling.

@@ -1,0 +1,89 @@
+"""Who asks: known for the length of a request, read by whatever writes in its name or must not show another tenant's things.
+
+Outside a request (worker, scheduler, terminal) there is no caller: the house itself may do and see everything.
+
+| role | may |
+|---|---|
+| service | everything: the panel, which names the acting user in the header `X-Acting-User` |
+| owner, admin | read and change the pods of their tenant, read its quota |
+| dev | read the pods of their tenant, refresh their health, read its quota |
+| billing | read the quota and usage of their tenant |
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Literal
+
+from shim.errors import Forbidden
+
+Role = Literal["service", "owner", "admin", "dev", "billing"]
+Permission = Literal["pods:read", "pods:change", "health:refresh", "quota:read", "manage"]
+
+_CHANGE: frozenset[Permission] = frozenset({"pods:read", "pods:change", "health:refresh", "quota:read"})
+PERMISSIONS: dict[Role, frozenset[Permission]] = {
+    "service": _CHANGE | {"manage"},
+    "owner": _CHANGE,
+    "admin": _CHANGE,
+    "dev": frozenset({"pods:read", "health:refresh", "quota:read"}),
+    "billing": frozenset({"quota:read"}),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who a request comes from. `tenant_id` is the one tenant that it may know of, None for a service."""
+
+    name: str
+    role: Role
+    tenant_id: str | None = None
+    user_id: str | None = None
+    token_id: str | None = None
+    remote_addr: str | None = None
+    request_id: str | None = None
+
+    def may(self, permission: Permission) -> bool:
+        """Return whether its role has this permission."""
+        return permission in PERMISSIONS[self.role]
+
+    def require(self, permission: Permission) -> None:
+        """Raise Forbidden without this permission."""
+        if not self.may(permission):
+            raise Forbidden(f"the role {self.role} may not do this; it needs the permission {permission}")
+
+
+_current: ContextVar[Caller | None] = ContextVar("caller", default=None)
+
+
+def current() -> Caller | None:
+    """Return who asks, None outside a request."""
+    return _current.get()
+
+
+@contextmanager
+def asking(caller: Caller | None) -> Iterator[None]:
+    """Be asked by this caller for the length of the block."""
+    token = _current.set(caller)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def only_tenant() -> str | None:
+    """Return the one tenant whose things may be shown, None when all may."""
+    caller = current()
+    return caller.tenant_id if caller else None
+
+
+def sees(tenant_id: str | None) -> bool:
+    """Return whether whoever asks may know of this tenant's things."""
+    only = only_tenant()
+    return only is None or only == tenant_id
+
+
+def requested_by(said: str | None) -> str | None:
+    """Return the user in whose name a change is ordered: the caller's, or for a service without one, who its body says."""
+    caller = current()
+    return caller.user_id if caller and caller.user_id else said
