@@ -62,6 +62,12 @@ class Conflict(CloudPodsError):
     code = "conflict"
 
 
+class PreconditionFailed(CloudPodsError):
+    """The thing is no longer in the state that the client said it knows."""
+
+    code = "precondition_failed"
+
+
 class Unavailable(CloudPodsError):
     """Something we need (database, node) does not answer just now; asking again later is right."""
 

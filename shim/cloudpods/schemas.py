@@ -5,10 +5,12 @@ The patterns are the node scripts' own (docs/node-contract.md), so that what pas
 
 import ipaddress
 import re
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, model_validator
 from pydantic.alias_generators import to_camel
+
+from shim.web.schema import Request
 
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOSTNAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
@@ -68,16 +70,6 @@ MemoryMb = Annotated[int, Field(ge=16, le=1_048_576)]
 SwapMb = Annotated[int, Field(ge=0, le=1_048_576)]
 DiskGb = Annotated[int, Field(ge=1, le=16_384)]
 Reason = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
-
-
-class Request(BaseModel):
-    """The parent of every request: strict types, no unknown field."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", alias_generator=to_camel)
-
-    def payload(self) -> dict[str, Any]:
-        """Return the request as the job keeps it: the client's names, without what it left out."""
-        return self.model_dump(by_alias=True, exclude_none=True)
 
 
 class CreatePod(Request):

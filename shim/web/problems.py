@@ -7,7 +7,7 @@ from typing import Any
 import falcon
 import peewee
 
-from shim.errors import CloudPodsError, Conflict, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
+from shim.errors import CloudPodsError, Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Unauthenticated, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +17,7 @@ STATUS: dict[type[CloudPodsError], int] = {
     Forbidden: 403,
     NotFound: 404,
     Conflict: 409,
+    PreconditionFailed: 412,
     Unavailable: 503,
 }
 
