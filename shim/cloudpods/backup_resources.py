@@ -7,7 +7,6 @@ import falcon
 
 from shim.cloudpods import restore, restore_drill
 from shim.cloudpods.backup_models import CloudPodBackup
-from shim.cloudpods.listing import newest_first
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import ChangePod, DrillPod, RestorePod
 from shim.config import Settings
@@ -37,5 +36,5 @@ class Backups:
         if status not in STATUSES:
             raise Invalid.field("status", "must be one of: " + ", ".join(STATUSES))
         query = CloudPodBackup.of_pod(CloudPod.find(reference), status)
-        rows, cursor = newest_first(query, CloudPodBackup, paging.read(request, keys=2))
+        rows, cursor = paging.newest_first(query, CloudPodBackup, paging.read(request, keys=2))
         response.media = {"items": [row.as_json() for row in rows], "next": cursor}

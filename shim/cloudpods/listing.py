@@ -1,7 +1,6 @@
-"""Pods of one tenant or of all, filtered, and the pages of whatever is listed newest first."""
+"""Pods of one tenant or of all, filtered."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
 import peewee
@@ -39,17 +38,7 @@ def list_pods(filters: Filters, page: paging.Page) -> tuple[list[Any], str | Non
     query = CloudPod.select(CloudPod, CloudPodNode, role, slug).join(CloudPodNode)
     for condition in _conditions(filters):
         query = query.where(condition)
-    return newest_first(query, CloudPod, page)
-
-
-def newest_first(query: Any, model: Any, page: paging.Page) -> tuple[list[Any], str | None]:
-    """Return a page of a query's rows of this model, by `created_at` and `id`, and the cursor of the next."""
-    if page.after is not None:
-        query = query.where(peewee.Tuple(model.created_at, model.id) < peewee.Tuple(*_key(page.after)))
-    found = list(query.order_by(model.created_at.desc(), model.id.desc()).limit(page.limit + 1))
-    shown = found[: page.limit]
-    more = len(found) > page.limit
-    return shown, paging.encode(shown[-1].created_at.isoformat(), shown[-1].id) if more else None
+    return paging.newest_first(query, CloudPod, page)
 
 
 def _conditions(filters: Filters) -> list[peewee.Expression]:
@@ -64,14 +53,3 @@ def _conditions(filters: Filters) -> list[peewee.Expression]:
     if filters.hostname is not None:
         conditions.append(CloudPod.hostname == filters.hostname)
     return conditions
-
-
-def _key(after: list[str]) -> tuple[datetime, str]:
-    try:
-        moment = datetime.fromisoformat(after[0])
-    except ValueError:
-        raise paging.bad_cursor() from None
-    # Ours are in UTC; PostgreSQL refuses some of the offsets that Python reads.
-    if moment.utcoffset() != timedelta(0):
-        raise paging.bad_cursor()
-    return moment, after[1]

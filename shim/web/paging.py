@@ -4,8 +4,11 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 
 import falcon
+import peewee
 
 from shim.errors import Invalid
 
@@ -69,6 +72,27 @@ def decode(cursor: str, keys: int) -> list[str]:
 def bad_cursor() -> Invalid:
     """Return the refusal of a cursor that we did not make."""
     return Invalid.field("cursor", "not a cursor of this list; take it from `next` of the page before")
+
+
+def newest_first(query: Any, model: Any, page: Page) -> tuple[list[Any], str | None]:
+    """Return a page of a query's rows of this model, by `created_at` and `id`, and the cursor of the next."""
+    if page.after is not None:
+        query = query.where(peewee.Tuple(model.created_at, model.id) < peewee.Tuple(*_key(page.after)))
+    found = list(query.order_by(model.created_at.desc(), model.id.desc()).limit(page.limit + 1))
+    shown = found[: page.limit]
+    more = len(found) > page.limit
+    return shown, encode(shown[-1].created_at.isoformat(), shown[-1].id) if more else None
+
+
+def _key(after: list[str]) -> tuple[datetime, str]:
+    try:
+        moment = datetime.fromisoformat(after[0])
+    except ValueError:
+        raise bad_cursor() from None
+    # Ours are in UTC; PostgreSQL refuses some of the offsets that Python reads.
+    if moment.utcoffset() != timedelta(0):
+        raise bad_cursor()
+    return moment, after[1]
 
 
 def _storable(text: str) -> bool:
