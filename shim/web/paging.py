@@ -53,16 +53,6 @@ def known_only(request: falcon.Request, *names: str) -> None:
             raise Invalid.field(name, "must not contain NUL")
 
 
-def newest_first(query: Any, model: Any, page: Page) -> tuple[list[Any], str | None]:
-    """Return a page of a query's rows of this model, by `created_at` and `id`, and the cursor of the next."""
-    if page.after is not None:
-        query = query.where(peewee.Tuple(model.created_at, model.id) < peewee.Tuple(*_key(page.after)))
-    found = list(query.order_by(model.created_at.desc(), model.id.desc()).limit(page.limit + 1))
-    shown = found[: page.limit]
-    more = len(found) > page.limit
-    return shown, encode(shown[-1].created_at.isoformat(), shown[-1].id) if more else None
-
-
 def encode(*parts: object) -> str:
     """Return an opaque cursor for a row's key."""
     return base64.urlsafe_b64encode(json.dumps([str(part) for part in parts]).encode()).decode().rstrip("=")
@@ -107,14 +97,3 @@ def _key(after: list[str]) -> tuple[datetime, str]:
 
 def _storable(text: str) -> bool:
     return "\x00" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
-def _key(after: list[str]) -> tuple[datetime, str]:
-    try:
-        moment = datetime.fromisoformat(after[0])
-    except ValueError:
-        raise bad_cursor() from None
-    # Ours are in UTC; PostgreSQL refuses some of the offsets that Python reads.
-    if moment.utcoffset() != timedelta(0):
-        raise bad_cursor()
-    return moment, after[1]
