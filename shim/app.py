@@ -13,10 +13,12 @@ from shim.cloudpods import resources as cloudpods
 from shim.config import Settings
 from shim.jobs import resources as jobs
 from shim.jobs.queue import Wakeups
+from shim.tenants.kept_answers import KeptAnswer
 from shim.tenants.models import ApiToken
 from shim.web import problems
 from shim.web.auth import Authentication, Credentials, RequestIds
 from shim.web.connection import Connection
+from shim.web.idempotency import Idempotency
 from shim.web.probes import Healthz, Root
 
 # The master spec's prefix and the panel's: one resource under two names.
@@ -26,7 +28,7 @@ PREFIXES = ("/internal", "/api")
 def create(settings: Settings) -> falcon.App[Any, Any]:
     """Return the WSGI application. Opens no connection."""
     db.connect(settings.database_url, pool_size=settings.api_threads + 1)
-    middleware: Any = [RequestIds(), Credentials(), Connection(), Authentication(find_caller)]
+    middleware: Any = [RequestIds(), Credentials(), Connection(), Authentication(find_caller), Idempotency(KeptAnswer)]
     app: falcon.App[Any, Any] = falcon.App(middleware=middleware)
     problems.register(app)
     wakeups = Wakeups(settings.redis_url)

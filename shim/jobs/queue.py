@@ -8,6 +8,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from rq import Queue
 
+from shim.db import database
 from shim.jobs.catalog import ACTIONS
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ WAKE = "shim.worker.run.wake"
 
 
 class Wakeups:
-    """Says on Redis that there is work. Never raises: the job's row is already safe when it is called."""
+    """Says on Redis that there is work. Never raises: the job's row is safe by then."""
 
     def __init__(self, redis_url: str) -> None:
         # A request must not hang on a dead Redis: one quick try, the scheduler will announce again.
@@ -29,8 +30,16 @@ class Wakeups:
         )
         self._queues = {a.type: Queue(a.queue, connection=self._redis) for a in ACTIONS.values()}
 
-    def announce(self, jobs: Iterable[tuple[str, str]]) -> bool:
-        """Wake a worker for each (id, type). False when Redis could not be told."""
+    def announce(self, jobs: Iterable[tuple[str, str]]) -> None:
+        """Wake a worker for each (id, type), inside a transaction once it is committed: nobody can claim them before.
+
+        When the process dies in between, the scheduler announces them.
+        """
+        told = list(jobs)
+        database.after_commit(lambda: self.tell(told))
+
+    def tell(self, jobs: Iterable[tuple[str, str]]) -> bool:
+        """Wake a worker for each (id, type) now. False when Redis could not be told."""
         try:
             for job_id, type in jobs:
                 self._queues[type].enqueue_call(

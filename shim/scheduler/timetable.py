@@ -12,6 +12,7 @@ from shim.config import Settings
 from shim.jobs import state
 from shim.jobs.catalog import ACTIONS, ONE_PER_NODE
 from shim.jobs.queue import Wakeups
+from shim.tenants.kept_answers import KeptAnswer
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ def entries(settings: Settings, wakeups: Wakeups) -> tuple[Entry, ...]:
     return (
         *(sweeps if settings.health_sweep_s else ()),
         Entry("forget old looks at nodes", FORGET_S, forget_old_looks),
+        Entry("forget old Idempotency-Keys", FORGET_S, KeptAnswer.forget_old),
         Entry("collect lost jobs", settings.tick_s, collect_lost),
         Entry("let the oldest go first", LOOK_S, lambda: state.let_the_oldest_go_first(list(ONE_PER_NODE), TURN_S)),
         Entry("announce queued jobs", settings.tick_s, lambda: announce(wakeups, settings.announce_after_s)),

@@ -14,31 +14,55 @@ Body = TypeVar("Body", bound=BaseModel)
 _TYPE = "application/json"
 
 
-def read(request: falcon.Request, model: type[Body]) -> Body:
+def read(request: falcon.Request, model: type[Body], *, max_bytes: int = MAX_BYTES) -> Body:
     """Return the request's body as `model`. Raises Invalid naming every field that breaks a rule."""
-    return parse(model, read_json(request))
+    return parse(model, read_json(request, max_bytes=max_bytes))
 
 
-def read_json(request: falcon.Request) -> dict[str, Any]:
+def read_json(request: falcon.Request, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """Return the request's body, a JSON object; an absent body counts as an empty one."""
-    if (request.content_length or 0) > MAX_BYTES:
-        raise falcon.HTTPContentTooLarge(description=f"the body may be {MAX_BYTES} bytes at most")
-    if not request.content_length and "chunked" not in (request.get_header("Transfer-Encoding") or ""):
+    _check_length(request, max_bytes)
+    if _is_absent(request):
         return {}
     if (request.content_type or "").split(";")[0].strip().lower() != _TYPE:
         raise falcon.HTTPUnsupportedMediaType(description="send the body as `Content-Type: application/json`")
-    document = _document(request)
+    document = _document(octets(request, max_bytes))
     if not isinstance(document, dict):
         raise Invalid("the body must be a JSON object", code="malformed_body")
     return document
 
 
-def _document(request: falcon.Request) -> Any:
+def octets(request: falcon.Request, max_bytes: int) -> bytes:
+    """Return the request's body as it came, however often it is asked for. Raises HTTPContentTooLarge."""
+    if not hasattr(request.context, "octets"):
+        _check_length(request, max_bytes)
+        request.context.octets = b"" if _is_absent(request) else _read(request, max_bytes)
+    return request.context.octets  # type: ignore[no-any-return]
+
+
+def _is_absent(request: falcon.Request) -> bool:
+    return not request.content_length and "chunked" not in (request.get_header("Transfer-Encoding") or "")
+
+
+def _check_length(request: falcon.Request, max_bytes: int) -> None:
+    if (request.content_length or 0) > max_bytes:
+        raise _too_large(max_bytes)
+
+
+def _too_large(max_bytes: int) -> falcon.HTTPContentTooLarge:
+    return falcon.HTTPContentTooLarge(description=f"the body may be {max_bytes} bytes at most")
+
+
+def _read(request: falcon.Request, max_bytes: int) -> bytes:
     # A body in chunks has no length: gunicorn ends the stream where the body ends. Read no more than is allowed.
     stream = request.stream if request.content_length is None else request.bounded_stream
-    octets = stream.read(MAX_BYTES + 1)
-    if len(octets) > MAX_BYTES:
-        raise falcon.HTTPContentTooLarge(description=f"the body may be {MAX_BYTES} bytes at most")
+    found: bytes = stream.read(max_bytes + 1)
+    if len(found) > max_bytes:
+        raise _too_large(max_bytes)
+    return found
+
+
+def _document(octets: bytes) -> Any:
     try:
         return json.loads(octets.decode())
     except RecursionError:

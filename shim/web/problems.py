@@ -26,6 +26,8 @@ def register(app: falcon.App[Any, Any]) -> None:
     """Make the app answer every error, its own, Falcon's and unforeseen ones, with a problem."""
     app.add_error_handler(Exception, _unforeseen)
     app.add_error_handler(peewee.DatabaseError, _database)
+    # What a closed connection gives, which is no DatabaseError.
+    app.add_error_handler(peewee.InterfaceError, _database)
     app.add_error_handler(falcon.HTTPError, _falcon)
     app.add_error_handler(CloudPodsError, _ours)
 
@@ -42,7 +44,7 @@ def _falcon(request: falcon.Request, response: falcon.Response, error: falcon.HT
     _write(request, response, error.status_code, code, error.description or error.title or "")
 
 
-def _database(request: falcon.Request, response: falcon.Response, error: peewee.DatabaseError, params: Any) -> None:
+def _database(request: falcon.Request, response: falcon.Response, error: peewee.PeeweeException, params: Any) -> None:
     if not isinstance(error, peewee.OperationalError | peewee.InterfaceError):
         return _unforeseen(request, response, error, params)
     log.warning("database went away during %s %s: %s", request.method, request.path, error)

@@ -6,6 +6,7 @@ import time
 import pytest
 import redis
 
+from shim import db
 from shim.jobs.catalog import ACTIONS
 from shim.jobs.queue import Wakeups
 
@@ -39,7 +40,7 @@ def dead(request):
 @pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
 def test_a_wake_up_is_a_jobs_id_on_the_queue_of_its_type(settings, action):
     wakeups = Wakeups(settings.redis_url)
-    assert wakeups.announce([("job-1", action.type)])
+    assert wakeups.tell([("job-1", action.type)])
     client = redis.Redis.from_url(settings.redis_url)
     ((name, waiting),) = [(name, client.llen(name)) for name in client.keys("rq:queue:*")]
     assert (name.decode(), waiting) == (f"rq:queue:{action.queue}", 1)
@@ -47,12 +48,12 @@ def test_a_wake_up_is_a_jobs_id_on_the_queue_of_its_type(settings, action):
 
 
 def test_nothing_to_announce_is_announced_well(settings):
-    assert Wakeups(settings.redis_url).announce([])
+    assert Wakeups(settings.redis_url).tell([])
 
 
 def test_a_dead_redis_is_told_quickly_and_without_an_error(dead):
     began = time.monotonic()
-    assert Wakeups(dead).announce([("job-1", "CREATE"), ("job-2", "CREATE")]) is False
+    assert Wakeups(dead).tell([("job-1", "CREATE"), ("job-2", "CREATE")]) is False
     assert time.monotonic() - began < 3
 
 
@@ -76,4 +77,29 @@ def test_a_refused_order_wakes_nobody(api, settings):
 
 def test_an_error_of_redis_itself_is_no_error_of_ours(settings):
     redis.Redis.from_url(settings.redis_url).set("rq:queue:cloudpods:create", "not a list")
-    assert Wakeups(settings.redis_url).announce([("job-1", "CREATE")]) is False
+    assert Wakeups(settings.redis_url).tell([("job-1", "CREATE")]) is False
+
+
+def test_a_wake_up_goes_out_when_the_outermost_transaction_is_committed(session, settings):
+    wakeups = Wakeups(settings.redis_url)
+    with db.database.atomic():
+        with db.database.atomic():
+            wakeups.announce([("job-1", "CREATE")])
+        assert wakeups.waiting("CREATE") == 0
+    assert wakeups.waiting("CREATE") == 1
+
+
+def test_a_transaction_that_fails_wakes_nobody(session, settings):
+    wakeups = Wakeups(settings.redis_url)
+    with pytest.raises(ZeroDivisionError), db.database.atomic():
+        wakeups.announce([("job-1", "CREATE")])
+        raise ZeroDivisionError
+    with db.database.atomic():
+        pass
+    assert wakeups.waiting("CREATE") == 0
+
+
+def test_a_wake_up_outside_a_transaction_goes_out_at_once(session, settings):
+    wakeups = Wakeups(settings.redis_url)
+    wakeups.announce([("job-1", "CREATE")])
+    assert wakeups.waiting("CREATE") == 1
