@@ -87,7 +87,7 @@ class Scripts:
         argv = self.argv(name, *arguments)
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         # A shell that runs the tests in the background has them ignore SIGINT, and so would the script, unlike under sudo.
-        return subprocess.Popen(argv, **pipes, start_new_session=True, preexec_fn=_heed_sigint)  # noqa: PLW1509
+        return subprocess.Popen(argv, **pipes, start_new_session=True, preexec_fn=_heed_sigint)
 
     def create(self, vmid: int = 9101, **changes: str | int | None) -> Done:
         """Run cloudpod-create.sh with good arguments, some of them changed."""

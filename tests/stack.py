@@ -16,6 +16,8 @@ from typing import Any
 import psutil
 import requests
 
+from shim.process import end_with_parent
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 TENANT, OTHER_TENANT = "TENANT-123", "TENANT-456"
 DEADLINE_S = 90.0
@@ -42,7 +44,9 @@ class Stack:
     def start(self, *, workers: int = 2) -> None:
         """Run `cloudpods up` and wait until its API is well."""
         command = [*self._cloudpods(), "up", "--port", str(self.port), "--workers", str(workers)]
-        self._up = subprocess.Popen(command, env=self.environment, cwd=REPOSITORY, start_new_session=True)
+        # In a session of its own, it would outlive a test run that is killed.
+        orphaned = end_with_parent(signal.SIGINT)
+        self._up = subprocess.Popen(command, env=self.environment, cwd=REPOSITORY, start_new_session=True, preexec_fn=orphaned)
         wait_until(lambda: self._ended() or self.healthy(), "the stack is up")
         assert not self._ended()
 
