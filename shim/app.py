@@ -10,9 +10,12 @@ from shim.cloudpods import backup_resources as backups
 from shim.cloudpods import list_resources as pod_lists
 from shim.cloudpods import node_resources as nodes
 from shim.cloudpods import resources as cloudpods
+from shim.cloudpods import tenant_resources as tenants
 from shim.config import Settings
 from shim.jobs import resources as jobs
 from shim.jobs.queue import Wakeups
+from shim.quotas import resources as quotas
+from shim.tenants import resources as users
 from shim.tenants.kept_answers import KeptAnswer
 from shim.tenants.models import ApiToken
 from shim.web import problems
@@ -52,6 +55,14 @@ def routes(settings: Settings, wakeups: Wakeups) -> dict[str, object]:
         "/nodes/{node}/foreign": nodes.Foreign(wakeups),
         "/nodes/{node}/adopt": nodes.Adopt(wakeups),
         "/tenants/{tenant_id}/cloudpods": pod_lists.TenantPods(),
+        "/tenants": tenants.Tenants(settings),
+        "/tenants/{tenant_id}": tenants.OneTenant(),
+        "/tenants/{tenant_id}/quota": quotas.Quota(),
+        "/tenants/{tenant_id}/usage": tenants.Usage(),
+        "/users": users.Users(),
+        "/users/{user_id}": users.OneUser(),
+        "/plans": quotas.Plans(),
+        "/plans/{plan_id}": quotas.OnePlan(),
         "/jobs/{job_id}": jobs.Job(),
         "/jobs/{job_id}/events": jobs.JobEvents(),
         **{f"/cloudpods/{{reference}}/{verb}": cloudpods.Change(*how, wakeups) for verb, how in changes.items()},

@@ -41,7 +41,7 @@ def plan(node_name: str, request: AdoptPod) -> Plan:
     Raises NotFound or Conflict for what must not be adopted.
     """
     node = CloudPodNode.named(node_name)
-    tenant = Tenant.find(request.tenant_id)
+    tenant = Tenant.keep(request.tenant_id)
     _require_free(request.vmid)
     seen = scan.container(node_name, request.vmid)
     if seen["unfinished"]:

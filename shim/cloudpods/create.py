@@ -33,8 +33,8 @@ def order(
 
     `further` goes into the job's payload, `columns` into the pod's row.
     """
-    tenant = _tenant(request)
-    region = request.region or settings.region
+    tenant, plan = _buyer(request)
+    region = request.region or tenant.region
     node = place(Size(request.cores, request.memory_mb, request.disk_gb), region=region, name=request.node, ip=request.ip)
     # What is free is looked up, for both vmid and address, and is taken, by one order or adoption at a time.
     lock("vmid")
@@ -46,7 +46,7 @@ def order(
         hostname=request.hostname,
         ip=request.ip or "",
         region=region,
-        plan_snapshot=tenant.plan.snapshot(),
+        plan_snapshot=plan.snapshot(),
         cores=request.cores,
         memory_mb=request.memory_mb,
         swap_mb=request.swap_mb,
@@ -125,11 +125,17 @@ def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def _tenant(request: CreatePod) -> Tenant:
-    tenant = Tenant.find(request.tenant_id, field="tenantId")
-    if request.plan_id is not None and not Plan.select().where(Plan.id == request.plan_id).exists():
-        raise Invalid.field("planId", f"there is no plan {request.plan_id!r}", code="unknown_plan")
-    return tenant
+def _buyer(request: CreatePod) -> tuple[Tenant, Plan]:
+    """Return the tenant, which cannot be deleted meanwhile, and the plan that the pod is sold by: its own or a smaller one."""
+    tenant = Tenant.keep(request.tenant_id, field="tenantId")
+    if request.plan_id in (None, tenant.plan_id):
+        return tenant, tenant.plan
+    plan = Plan.chosen(str(request.plan_id))
+    beyond = plan.beyond(tenant.plan)
+    if beyond:
+        rule = f"{plan.id!r} allows more than the tenant's own plan {tenant.plan_id!r}: {', '.join(beyond)}"
+        raise Invalid.field("planId", rule, code="plan_not_allowed")
+    return tenant, plan
 
 
 def _check_ip(request: CreatePod, node: CloudPodNode) -> None:

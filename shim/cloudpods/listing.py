@@ -32,7 +32,7 @@ def list_pods(filters: Filters, page: paging.Page) -> tuple[list[Any], str | Non
     Each has, beside its own, what other tables say of it: `role` in its stack, and `blueprint`, that one's slug.
     """
     if filters.tenant_id is not None:
-        Tenant.find(filters.tenant_id)
+        Tenant.known(filters.tenant_id)
     role = Allocation.select(Allocation.role).where(Allocation.cloud_pod_id == CloudPod.id).alias("role")
     slug = _BLUEPRINTS.select(_BLUEPRINTS.slug).where(_BLUEPRINTS.id == CloudPod.blueprint_id).alias("blueprint")
     query = CloudPod.select(CloudPod, CloudPodNode, role, slug).join(CloudPodNode)

@@ -113,6 +113,17 @@ class CloudPod(Model):
         return None if found[0][0] is None or found[0][0] > last else int(found[0][0])
 
     @classmethod
+    def remaining(cls, tenant_id: str) -> list[int]:
+        """Return the vmids, at most ten, of the tenant's pods of which something is there: a failed one may have left some."""
+        found = db.rows(
+            "SELECT vmid FROM cloud_pods p WHERE tenant_id = %s AND (status <> ALL(%s) OR status = 'failed'"
+            " AND EXISTS (SELECT 1 FROM cloud_pod_allocations a WHERE a.cloud_pod_id = p.id))"
+            " ORDER BY created_at DESC, id DESC LIMIT 10",
+            (tenant_id, list(GONE)),
+        )
+        return [row[0] for row in found]
+
+    @classmethod
     def yield_ip(cls, ip: str, *, to: "CloudPod") -> None:
         """Take an address from a pod that only asked for it: the node, which arbitrates, gave it to another one first."""
         asked_only = (cls.ip == ip) & (cls.id != to.id) & (cls.status == "provisioning")

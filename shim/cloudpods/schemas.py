@@ -10,12 +10,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from shim.web.schema import Request
+from shim.web.schema import Name, Request
 
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOSTNAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _SNAPSHOT = re.compile(r"[A-Za-z][A-Za-z0-9_-]{1,39}")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 
 def _hostname(value: str) -> str:
@@ -23,12 +22,6 @@ def _hostname(value: str) -> str:
         raise ValueError(
             "must be a DNS name: labels of at most 63 letters, digits and inner hyphens, joined by dots, 253 characters at most"
         )
-    return value
-
-
-def _name(value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise ValueError("must be 1 to 64 letters, digits, or . _ : - and begin with a letter or digit")
     return value
 
 
@@ -60,7 +53,6 @@ def _snapshot_name(value: str) -> str:
     return value
 
 
-Name = Annotated[str, AfterValidator(_name)]
 SnapshotName = Annotated[str, AfterValidator(_snapshot_name)]
 Hostname = Annotated[str, AfterValidator(_hostname)]
 IPv4 = Annotated[str, AfterValidator(_ipv4)]

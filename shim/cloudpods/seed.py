@@ -1,7 +1,6 @@
 """A first tenant, plan, quota and node: what a panel would create by HTTP, for a fresh database."""
 
 import ipaddress
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +8,7 @@ from shim.db import database
 from shim.errors import Invalid
 from shim.nodes.models import AddressPool, CloudPodNode
 from shim.quotas.models import TenantQuota
+from shim.tenants import slug
 from shim.tenants.models import Plan, Tenant, User
 
 
@@ -22,7 +22,7 @@ def seed(
         yield _line("plan", plan, made)
         user, made = _ensure(User, email=owner, defaults={"name": owner.split("@", maxsplit=1)[0]})
         yield _line("user", owner, made)
-        values = {"name": tenant, "slug": _slug(tenant), "owner_user": user, "plan": plan_row, "region": region}
+        values = {"name": tenant, "slug": slug.of(tenant), "owner_user": user, "plan": plan_row, "region": region}
         tenant_row, made = _ensure(Tenant, id=tenant, defaults=values)
         TenantQuota.ensure(tenant_row, tenant_row.plan)
         yield _line("tenant", tenant, made)
@@ -63,10 +63,6 @@ def _is_address(text: str) -> bool:
 def _ensure(model: Any, *, defaults: dict[str, Any], **key: Any) -> tuple[Any, bool]:
     """Return the row with this key, and whether it was made now."""
     return model.get_or_create(**key, defaults=defaults)  # type: ignore[no-any-return]
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def _line(kind: str, name: str, made: bool) -> str:

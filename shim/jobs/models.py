@@ -74,6 +74,12 @@ class CloudPodJob(Model):
         return cls.get_or_none(of_pod & cls.status.in_(("queued", "running")))
 
     @classmethod
+    def unfinished(cls, tenant_id: str) -> list[str]:
+        """Return the ids, at most ten, of the tenant's jobs that are not finished."""
+        of_tenant = cls.select(cls.id).where(cls.tenant_id == tenant_id, cls.status.in_(("queued", "running")))
+        return [job.id for job in of_tenant.order_by(cls.created_at.desc()).limit(10)]
+
+    @classmethod
     def reading_archives(cls, vmid: int) -> bool:
         """Return whether archives of this vmid are being restored or drilled, or are going to be."""
         return bool(

@@ -1,15 +1,29 @@
 """The table of quotas (the master spec's section 1.3)."""
 
-import peewee
+from typing import Any
 
+import peewee
+from pydantic.alias_generators import to_camel
+
+from shim import db
 from shim.db import Model, new_id
-from shim.tenants.models import Plan, Tenant
+from shim.errors import NotFound
+from shim.tenants.models import LIMITS, Plan, Tenant
+
+USED = ("used_cloud_pods", "used_cpu_cores", "used_ram_mb", "used_disk_gb")
+_FOLLOW = """
+UPDATE tenant_quotas q SET updated_at = now(), max_cloud_pods = p.max_cloud_pods, max_cpu_cores = p.max_cpu_cores,
+       max_ram_mb = p.max_ram_mb, max_disk_gb = p.max_disk_gb
+FROM tenants t JOIN plans p ON p.id = t.plan_id
+WHERE t.id = q.tenant_id AND p.id = %s AND q.follows_plan AND t.deleted_at IS NULL RETURNING q.tenant_id
+"""
 
 
 class TenantQuota(Model):
     """A tenant's limits and what it uses of them; the limits begin as its plan's."""
 
     id = peewee.TextField(primary_key=True, default=new_id)
+    tenant_id: str
     tenant = peewee.ForeignKeyField(Tenant, column_name="tenant_id", unique=True)
     max_cloud_pods = peewee.IntegerField()
     max_cpu_cores = peewee.IntegerField()
@@ -19,6 +33,10 @@ class TenantQuota(Model):
     used_cpu_cores = peewee.IntegerField(default=0)
     used_ram_mb = peewee.IntegerField(default=0)
     used_disk_gb = peewee.IntegerField(default=0)
+    # Whether the limits are the plan's and change with it, or were set for this tenant.
+    follows_plan = peewee.BooleanField(default=True)
+    created_at = peewee.DateTimeField()
+    updated_at = peewee.DateTimeField()
 
     class Meta:
         table_name = "tenant_quotas"
@@ -26,11 +44,42 @@ class TenantQuota(Model):
     @classmethod
     def ensure(cls, tenant: Tenant, plan: Plan) -> None:
         """Give the tenant a quota with its plan's limits, unless it has one."""
-        cls.insert(
-            id=new_id(),
-            tenant=tenant,
-            max_cloud_pods=plan.max_cloud_pods,
-            max_cpu_cores=plan.max_cpu_cores,
-            max_ram_mb=plan.max_ram_mb,
-            max_disk_gb=plan.max_disk_gb,
-        ).on_conflict_ignore().execute()
+        cls.insert(id=new_id(), tenant=tenant, **plan.limits()).on_conflict_ignore().execute()
+
+    @classmethod
+    def of(cls, tenant: Tenant) -> "TenantQuota":
+        """Return the tenant's quota. Raises NotFound when it has none, which `PUT` mends."""
+        found: TenantQuota | None = cls.get_or_none(cls.tenant == tenant.id)
+        if found is None:
+            raise NotFound(f"tenant {tenant.id} has no quota yet; PUT its limits", code="quota_not_found")
+        return found
+
+    @classmethod
+    def hold(cls, tenant: Tenant) -> "TenantQuota":
+        """Return the tenant's quota, its row locked to the end of the transaction; made by its plan if there was none."""
+        cls.ensure(tenant, tenant.plan)
+        found: TenantQuota = cls.select().where(cls.tenant == tenant.id).for_update().get()
+        return found
+
+    @classmethod
+    def follow(cls, plan: Plan) -> list[str]:
+        """Write the plan's limits to the quotas that follow it; return whose those are."""
+        return [row[0] for row in db.rows(_FOLLOW, (plan.id,))]
+
+    def limits(self) -> dict[str, int]:
+        """Return the limits, as columns."""
+        return {name: getattr(self, name) for name in LIMITS}
+
+    def change(self, **columns: Any) -> None:
+        """Write these columns."""
+        TenantQuota.update(updated_at=db.now(), **columns).where(TenantQuota.id == self.id).execute()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the quota as clients see it: the master spec's names."""
+        return {
+            "tenantId": self.tenant_id,
+            **{to_camel(name): getattr(self, name) for name in (*LIMITS, *USED)},
+            "followsPlan": self.follows_plan,
+            "createdAt": db.iso(self.created_at),
+            "updatedAt": db.iso(self.updated_at),
+        }

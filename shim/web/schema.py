@@ -1,9 +1,21 @@
 """The parent of what clients send: camelCase outside, snake_case inside."""
 
-from typing import Any
+import re
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("must be 1 to 64 letters, digits, or . _ : - and begin with a letter or digit")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
 
 
 class Request(BaseModel):

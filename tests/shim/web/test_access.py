@@ -23,6 +23,14 @@ EXPECTED = {
     "/cloudpods/{reference}/snapshots/{name}": ["DELETE"],
     "/cloudpods/{reference}/snapshots/{name}/rollback": ["POST"],
     "/tenants/{tenant_id}/cloudpods": ["GET"],
+    "/tenants": ["GET", "POST"],
+    "/tenants/{tenant_id}": ["GET", "PUT", "DELETE"],
+    "/tenants/{tenant_id}/quota": ["GET", "PUT"],
+    "/tenants/{tenant_id}/usage": ["GET"],
+    "/users": ["GET", "POST"],
+    "/users/{user_id}": ["GET", "PUT", "DELETE"],
+    "/plans": ["GET", "POST"],
+    "/plans/{plan_id}": ["GET", "PUT", "DELETE"],
     "/nodes/{node}/foreign": ["GET"],
     "/nodes/{node}/adopt": ["POST"],
     "/jobs/{job_id}": ["GET"],
@@ -40,7 +48,8 @@ def methods(resource):
 
 
 def filled(path):
-    return path.format(reference="9101", tenant_id="TENANT-123", job_id="no-such-job", name="before", node="lab1")
+    ids = {"job_id": "no-such-job", "user_id": "no-such-user", "plan_id": "no-such-plan"}
+    return path.format(reference="9101", tenant_id="TENANT-123", name="before", node="lab1", **ids)
 
 
 def walk(settings):

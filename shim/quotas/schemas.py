@@ -1,0 +1,23 @@
+"""What a panel may say of a tenant's quota."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from shim.tenants.schemas import Change, Limit, left_out
+
+
+class ChangeQuota(Change):
+    """`PUT /internal/tenants/{id}/quota`: limits for this tenant, or `followsPlan`: its plan's again."""
+
+    max_cloud_pods: Limit = Field(default_factory=left_out)
+    max_cpu_cores: Limit = Field(default_factory=left_out)
+    max_ram_mb: Limit = Field(default_factory=left_out)
+    max_disk_gb: Limit = Field(default_factory=left_out)
+    follows_plan: Literal[True] = Field(default_factory=left_out)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "ChangeQuota":
+        if "follows_plan" in self.model_fields_set and len(self.model_fields_set) > 1:
+            raise ValueError("followsPlan: only without limits; a quota that follows its plan has the plan's")
+        return self
