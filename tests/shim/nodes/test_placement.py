@@ -71,7 +71,7 @@ def test_cores_are_shared_by_time_and_refuse_nobody(totals):
     assert chosen(Size(128, 1024, 10), name="lab1") == "lab1"
 
 
-@pytest.mark.parametrize("status", ["maintenance", "offline"])
+@pytest.mark.parametrize("status", ["cordoned", "draining", "offline"])
 def test_a_node_that_is_not_active_gets_nothing(sql, status):
     sql("UPDATE cloud_pod_nodes SET status = %s WHERE name = 'lab1'", status)
     assert chosen() == "lab2"
