@@ -7,6 +7,7 @@ import falcon
 from shim import db
 from shim.caller import Caller
 from shim.cloudpods import backup_resources as backups
+from shim.cloudpods import drift_resources as drift
 from shim.cloudpods import list_resources as pod_lists
 from shim.cloudpods import node_resources as nodes
 from shim.cloudpods import resources as cloudpods
@@ -53,6 +54,8 @@ def routes(settings: Settings, wakeups: Wakeups) -> dict[str, object]:
         "/cloudpods/{reference}/snapshots/{name}": cloudpods.OneSnapshot(wakeups),
         "/cloudpods/{reference}/snapshots/{name}/rollback": cloudpods.Rollback(wakeups),
         "/nodes/{node}/foreign": nodes.Foreign(wakeups),
+        "/drift": drift.Drift(),
+        "/nodes/{node}/reconcile": drift.reconcile_now(settings.reconcile_mends, wakeups),
         "/nodes/{node}/adopt": nodes.Adopt(wakeups),
         "/tenants/{tenant_id}/cloudpods": pod_lists.TenantPods(),
         "/tenants": tenants.Tenants(settings),

@@ -8,9 +8,9 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from shim.errors import SettingsError
 
@@ -31,6 +31,11 @@ def default_state_dir() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/cloudpods")
     return Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local/state")) / "cloudpods"
+
+
+def _words(value: object) -> object:
+    """Return the words of a list with commas."""
+    return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
 
 
 class Settings(BaseModel):
@@ -61,6 +66,14 @@ class Settings(BaseModel):
     lease_s: Annotated[float, Field(gt=1, description="How long a worker may hold a job without a sign of life")] = 30.0
     announce_after_s: Annotated[float, Field(gt=0, description="A queued job is announced again after this long")] = 10.0
     health_sweep_s: Annotated[float, Field(ge=0, description="How often the pods of each node are checked; 0: never")] = 300.0
+    reconcile_s: Annotated[
+        float, Field(ge=0, description="How often each node is compared with the table (docs/drift.md); 0: never")
+    ] = 900.0
+    reconcile_mends: Annotated[
+        tuple[Literal["power", "size", "moved"], ...],
+        BeforeValidator(_words),
+        Field(description="What a comparison may set right, with commas: power, size, moved; empty: nothing"),
+    ] = ("moved",)
     tick_s: Annotated[float, Field(gt=0, description="How often the scheduler looks")] = 1.0
     stop_grace_s: Annotated[float, Field(ge=0, description="How long a stopping worker may finish its run")] = 20.0
 

@@ -160,6 +160,17 @@ ACTIONS: dict[str, Action] = {
             changes_pod=False,
         ),
         Action(
+            type="RECONCILE",
+            queue="cloudpods:reconcile",
+            playbook="cloudpod_info.yml",
+            handler_module="shim.cloudpods.reconcile",
+            priority=65,
+            timeout_s=120,
+            # The next one comes by the clock.
+            tries=2,
+            changes_pod=False,
+        ),
+        Action(
             type="RESTORE_DRILL",
             queue="cloudpods:drill",
             playbook="restore_drill.yml",

@@ -81,6 +81,7 @@ class Allocation(Model):
     used_cpu_cores = peewee.IntegerField(default=0)
     used_memory_mb = peewee.IntegerField(default=0)
     used_disk_gb = peewee.IntegerField(default=0)
+    updated_at = peewee.DateTimeField(default=db.now)
 
     class Meta:
         table_name = "cloud_pod_allocations"
@@ -102,6 +103,11 @@ class Allocation(Model):
     def resize(cls, cloud_pod_id: str, cores: int, memory_mb: int) -> None:
         """Book a pod's new size."""
         cls.update(used_cpu_cores=cores, used_memory_mb=memory_mb).where(cls.cloud_pod_id == cloud_pod_id).execute()
+
+    @classmethod
+    def move(cls, cloud_pod_ids: list[str], node_id: str) -> None:
+        """Book pods' shares on another node."""
+        cls.update(node=node_id, updated_at=db.now()).where(cls.cloud_pod_id.in_(cloud_pod_ids)).execute()
 
     @classmethod
     def release(cls, cloud_pod_id: str) -> None:

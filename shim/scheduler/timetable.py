@@ -7,9 +7,9 @@ from functools import partial
 
 import redis
 
-from shim.cloudpods import backup_schedule, sweep
+from shim.cloudpods import backup_schedule, reconcile, sweep
 from shim.config import Settings
-from shim.jobs import state
+from shim.jobs import looks, state
 from shim.jobs.catalog import ACTIONS, ONE_PER_NODE
 from shim.jobs.queue import Wakeups
 from shim.tenants.kept_answers import KeptAnswer
@@ -24,7 +24,7 @@ FORGET_S = 3600.0
 # A drill by hand is not to wait for as long as backups come.
 TURN_S = 600.0
 # Jobs that only look at a node, and how many ended ones of each type and node are kept: four hours of sweeps.
-LOOKS = ["HEALTH_SWEEP", "POD_SCAN"]
+LOOKS = ["HEALTH_SWEEP", "POD_SCAN", "RECONCILE"]
 KEEP_LOOKS = 48
 
 
@@ -43,7 +43,9 @@ def entries(settings: Settings, wakeups: Wakeups) -> tuple[Entry, ...]:
         # A look at the table by far more often than a sweep is due, so that a restart delays none.
         Entry("sweep nodes", min(settings.health_sweep_s, LOOK_S), lambda: sweep_nodes(wakeups, settings.health_sweep_s)),
     )
+    compare = partial(compare_nodes, wakeups, settings)
     return (
+        *((Entry("compare nodes", min(settings.reconcile_s, LOOK_S), compare),) if settings.reconcile_s else ()),
         *(sweeps if settings.health_sweep_s else ()),
         Entry("forget old looks at nodes", FORGET_S, forget_old_looks),
         Entry("forget old Idempotency-Keys", FORGET_S, KeptAnswer.forget_old),
@@ -71,6 +73,13 @@ def collect_lost() -> None:
 def sweep_nodes(wakeups: Wakeups, interval_s: float) -> None:
     """Queue a health check of all pods of each node where it is due."""
     wakeups.announce([(job.id, job.type) for job in sweep.order_due(interval_s)])
+
+
+def compare_nodes(wakeups: Wakeups, settings: Settings) -> None:
+    """Queue a comparison of each node with the table where it is due."""
+    payload = {"mends": list(settings.reconcile_mends)}
+    due = looks.order_due(reconcile.TYPE, settings.reconcile_s, payload)
+    wakeups.announce([(job.id, job.type) for job in due])
 
 
 def forget_old_looks() -> None:

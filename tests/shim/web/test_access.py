@@ -33,6 +33,8 @@ EXPECTED = {
     "/plans/{plan_id}": ["GET", "PUT", "DELETE"],
     "/nodes/{node}/foreign": ["GET"],
     "/nodes/{node}/adopt": ["POST"],
+    "/nodes/{node}/reconcile": ["POST"],
+    "/drift": ["GET"],
     "/jobs/{job_id}": ["GET"],
     "/jobs/{job_id}/events": ["GET"],
 }

@@ -1,0 +1,141 @@
+"""RECONCILE: what a node has beside what the table says, from the clock to its report.
+
+However many pods the node has, an outcome is one read of them, one report and one INSERT of events; what is mended by orders
+costs an order each. A pod that is being changed, or was since the look began, is left to the next look.
+"""
+
+import json
+from collections import Counter
+from typing import Any
+
+from shim.cloudpods import compare, mend, move
+from shim.cloudpods.compare import Finding, Pod, Seen
+from shim.cloudpods.drift_models import DriftReport
+from shim.db import database
+from shim.errors import CloudPodsError
+from shim.events.models import CloudPodEvent
+from shim.jobs import state
+from shim.jobs.models import CloudPodJob
+
+TYPE = "RECONCILE"
+# What a report lists; it counts all. A node that shows nothing of what it should is one fault, not thousands.
+MAX_ITEMS = 1000
+
+# Also those which ended since the look began: the node may have shown them still. What the clock ordered and nobody began
+# changes nothing yet.
+_KNOWN = """
+SELECT p.id, p.tenant_id, p.vmid, p.node_id, n.name,
+       p.status = 'active' AND p.updated_at < %(since)s AND NOT EXISTS (
+           SELECT 1 FROM cloud_pod_jobs j WHERE j.cloud_pod_id = p.id AND j.changes_pod
+           AND (j.status = 'running' OR (j.status = 'queued' AND (j.lost OR NOT j.scheduled)))),
+       p.wanted_power, p.cores, p.memory_mb, p.swap_mb, p.disk_gb
+FROM cloud_pods p JOIN cloud_pod_nodes n ON n.id = p.node_id
+WHERE (p.node_id = %(node)s OR p.vmid = ANY(%(vmids)s))
+  AND (p.status NOT IN ('deleted', 'failed') OR p.updated_at >= %(since)s)
+ORDER BY p.id FOR UPDATE OF p
+"""
+# They outlive the look's job, hence do not name it.
+_RECORD = """
+INSERT INTO cloud_pod_events (cloud_pod_id, tenant_id, type, message, data)
+SELECT s.id, s.tenant_id, 'WARN', s.message, s.data
+FROM jsonb_to_recordset(%s::jsonb) AS s (id text, tenant_id text, message text, data jsonb)
+"""
+
+
+def variables(job: CloudPodJob) -> dict[str, Any]:
+    """Return the playbook's extra vars: none means all pods."""
+    return {}
+
+
+def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
+    """Compare, mend what the job may, keep a report, and tell of what the report before did not have."""
+    seen = _seen(job, result)
+    pods = _known(job, list(seen.rows))
+    found = compare.findings(seen, pods)
+    _mend(found, seen, job.payload["mends"])
+    items = [finding.as_json() for finding in found]
+    _tell(job, items)
+    counts = Counter(finding.kind for finding in found)
+    checked = sum(pod.judged and pod.node_id == seen.node_id for pod in pods)
+    DriftReport.keep(
+        node=seen.node_id,
+        job_id=job.id,
+        seen_as=seen.seen_as,
+        cluster=seen.cluster,
+        checked=checked,
+        counts=dict(counts),
+        items=items[:MAX_ITEMS],
+        looked_at=job.started_at,
+    )
+    state.keep(job, {"node": job.node_name, "checked": checked, "counts": dict(counts)})
+
+
+def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    """The last report stays. The event does not name the job, whose row goes before it."""
+    CloudPodEvent.record(
+        "WARN",
+        f"{job.node_name} not compared: {failure['msg']}",
+        action="RECONCILE_FAILED",
+        node=job.node_name,
+        job=job.id,
+    )
+
+
+def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
+    """A lost look is taken again."""
+    return None
+
+
+def _mend(found: list[Finding], seen: Seen, allowed: list[str]) -> None:
+    to_follow = move.resolve(found, seen)
+    if "moved" in allowed and to_follow:
+        names = move.names(list(to_follow))
+        for node_id, moved in to_follow.items():
+            move.follow(node_id, moved, names)
+            for finding in moved:
+                finding.mend = {"node": names[node_id]}
+    move.follow_with_jobs(seen.node_id)
+    for finding in found:
+        mend.mend(finding, allowed)
+
+
+def _tell(job: CloudPodJob, items: list[dict[str, Any]]) -> None:
+    """Record what this look found first."""
+    before = DriftReport.newest(str(job.node_id))
+    known = {compare.identity(item) for item in before.items} if before else set()
+    # A pod that was followed has an event of its own.
+    new = [item for item in items if compare.identity(item) not in known and not (item["kind"] == "moved" and item["mend"])]
+    database.execute_sql(_RECORD, (json.dumps([_event(job, item) for item in new]),))
+
+
+def _event(job: CloudPodJob, item: dict[str, Any]) -> dict[str, Any]:
+    what = {name: item[name] for name in ("kind", "vmid", "table", "node")}
+    return {
+        "id": item["cloudPodId"],
+        "tenant_id": item["tenantId"],
+        "message": f"Container {item['vmid']} on {job.node_name} is not as the table says: {item['kind']}",
+        "data": {"action": "DRIFT_FOUND", "seenOn": job.node_name, "job": job.id, **what},
+    }
+
+
+def _seen(job: CloudPodJob, result: dict[str, Any]) -> Seen:
+    """Return what the node showed. Raises CloudPodsError for a result that says nothing usable."""
+    said = result.get(job.node_name) or {}
+    rows = said.get("pods")
+    if not isinstance(rows, list):
+        raise CloudPodsError(f"the info playbook's result says nothing about node {job.node_name}", code="bad_result")
+    # Scripts older than ours say nothing of their cluster.
+    cluster, elsewhere = said.get("cluster"), said.get("elsewhere") or []
+    return Seen(
+        node_id=str(job.node_id),
+        node_name=job.node_name,
+        seen_as=said.get("node"),
+        cluster=cluster if isinstance(cluster, dict) else None,
+        rows={int(row["vmid"]): row for row in rows if row.get("exists")},
+        elsewhere={int(each["vmid"]): str(each["node"]) for each in elsewhere},
+    )
+
+
+def _known(job: CloudPodJob, vmids: list[int]) -> list[Pod]:
+    given = {"node": job.node_id, "vmids": vmids, "since": job.started_at}
+    return [Pod(*row) for row in database.execute_sql(_KNOWN, given).fetchall()]

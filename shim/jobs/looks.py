@@ -1,0 +1,46 @@
+"""Jobs that look at a node as a whole: one of a kind at a time, ordered by the clock or by a person."""
+
+from typing import Any
+
+from shim import db
+from shim.db import database
+from shim.jobs.models import CloudPodJob
+from shim.jobs.submit import submit
+from shim.nodes.models import CloudPodNode
+
+# Nodes that may be asked.
+_UP = ("active", "cordoned", "draining")
+
+_DUE = """
+SELECT n.id FROM cloud_pod_nodes n
+WHERE n.status = ANY(%(up)s)
+  AND NOT EXISTS (
+      SELECT 1 FROM cloud_pod_jobs j WHERE j.node_id = n.id AND j.cloud_pod_id IS NULL AND j.type = %(type)s
+      AND (j.status IN ('queued', 'running') OR j.created_at > now() - make_interval(secs => %(interval_s)s)))
+ORDER BY n.name
+"""
+
+
+def order_due(type: str, interval_s: float, payload: dict[str, Any]) -> list[CloudPodJob]:
+    """Queue a look of this kind at every node whose last one is this long ago; return the jobs."""
+    with database.atomic():
+        _alone(type)
+        given = {"up": list(_UP), "type": type, "interval_s": interval_s}
+        due = database.execute_sql(_DUE, given).fetchall()
+        return [_submit(type, node_id, payload) for (node_id,) in due]
+
+
+def order(type: str, node_name: str, payload: dict[str, Any]) -> CloudPodJob:
+    """Queue a look of this kind at a node, or return the one that is queued or runs already. Raises NotFound."""
+    node = CloudPodNode.named(node_name)
+    with database.atomic():
+        _alone(type)
+        return CloudPodJob.pending_of_node(node.id, type) or _submit(type, node.id, payload)
+
+
+def _alone(type: str) -> None:
+    db.lock(f"looks {type}")
+
+
+def _submit(type: str, node_id: str, payload: dict[str, Any]) -> CloudPodJob:
+    return submit(type, tenant_id=None, cloud_pod_id=None, node_id=node_id, payload=payload, requested_by=None)
