@@ -19,7 +19,7 @@ from shim.quotas import resources as quotas
 from shim.tenants import resources as users
 from shim.tenants.kept_answers import KeptAnswer
 from shim.tenants.models import ApiToken
-from shim.web import problems
+from shim.web import operation, problems
 from shim.web.auth import Authentication, Credentials, RequestIds
 from shim.web.connection import Connection
 from shim.web.idempotency import Idempotency
@@ -32,7 +32,8 @@ PREFIXES = ("/internal", "/api")
 def create(settings: Settings) -> falcon.App[Any, Any]:
     """Return the WSGI application. Opens no connection."""
     db.connect(settings.database_url, pool_size=settings.api_threads + 1)
-    middleware: Any = [RequestIds(), Credentials(), Connection(), Authentication(find_caller), Idempotency(KeptAnswer)]
+    who: Any = [RequestIds(), Credentials(), Connection(), Authentication(find_caller)]
+    middleware: Any = [*who, operation.Queries(), Idempotency(KeptAnswer)]
     app: falcon.App[Any, Any] = falcon.App(middleware=middleware)
     problems.register(app)
     wakeups = Wakeups(settings.redis_url)

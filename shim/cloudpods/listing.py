@@ -12,7 +12,6 @@ from shim.tenants.models import Tenant
 from shim.web import paging
 
 _BLUEPRINTS: Any = peewee.Table("blueprints", ("id", "slug"))
-STATUSES = ("provisioning", "active", "failed", "deleting", "deleted")
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ import falcon
 
 from shim import db
 from shim.cloudpods import adopt, scan
+from shim.cloudpods.answer_schemas import AcceptedAnswer, ForeignAnswer
 from shim.cloudpods.resources import accept
-from shim.cloudpods.schemas import AdoptPod
+from shim.cloudpods.schemas import AdoptPod, RefreshQuery
 from shim.jobs.queue import Wakeups
-from shim.web import body, paging
+from shim.web import body
 from shim.web.operation import operation
+from shim.web.schema import Query
 
 
 class Foreign:
@@ -17,13 +19,12 @@ class Foreign:
     def __init__(self, wakeups: Wakeups) -> None:
         self._wakeups = wakeups
 
-    @operation(permission="manage")
+    @operation(permission="manage", query=RefreshQuery, answer=ForeignAnswer)
     def on_get(self, request: falcon.Request, response: falcon.Response, node: str) -> None:
         """Answer with the containers of the pool that are none of ours; `?refresh=1` also queues a look and names its job."""
-        paging.known_only(request, "refresh")
         last, items = scan.foreign(node)
         response.media = {"node": node, "seenAt": db.iso(last.finished_at) if last else None, "items": items}
-        if request.get_param_as_bool("refresh"):
+        if request.context.query.refresh:
             job = scan.order(node)
             self._wakeups.announce([(job.id, job.type)])
             response.media["job"] = job.as_json()
@@ -35,9 +36,8 @@ class Adopt:
     def __init__(self, wakeups: Wakeups) -> None:
         self._wakeups = wakeups
 
-    @operation(permission="manage")
+    @operation(permission="manage", query=Query, body=AdoptPod, answer=AcceptedAnswer, status=202)
     def on_post(self, request: falcon.Request, response: falcon.Response, node: str) -> None:
         """Take the order to make a container of the last look a pod."""
-        paging.known_only(request)
         job, pod = adopt.adopt(node, body.read(request, AdoptPod))
         accept(request, response, self._wakeups, job, pod)

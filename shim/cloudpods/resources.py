@@ -1,19 +1,35 @@
 """Pods over HTTP: the master spec's section 5, and the panel's `actions`."""
 
+from dataclasses import replace
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import falcon
 
 from shim.cloudpods import backup, create, destroy, health, power, scale, snapshot
+from shim.cloudpods.answer_schemas import AcceptedAnswer, CloudPodAnswer, HealthAnswer, SnapshotAnswer
 from shim.cloudpods.list_resources import AllPods
 from shim.cloudpods.models import CloudPod, CloudPodSnapshot
-from shim.cloudpods.schemas import BackupPod, ChangePod, CreatePod, DestroyPod, PowerPod, ScalePod, SnapshotPod
+from shim.cloudpods.schemas import (
+    BackupPod,
+    ChangePod,
+    CreatePod,
+    DestroyPod,
+    PowerPod,
+    RefreshQuery,
+    ScalePod,
+    SnapshotPod,
+    WhoseQuery,
+    as_action,
+)
 from shim.config import Settings
 from shim.errors import Invalid
 from shim.jobs.models import CloudPodJob
 from shim.jobs.queue import Wakeups
-from shim.web import body, paging
-from shim.web.operation import operation
+from shim.web import body
+from shim.web.operation import Operation, operation
+from shim.web.schema import PageAnswer, Query
 
 CHANGES: dict[str, tuple[type[ChangePod], Any]] = {
     "destroy": (DestroyPod, destroy.destroy),
@@ -33,10 +49,9 @@ class CloudPods(AllPods):
         self._settings = settings
         self._wakeups = wakeups
 
-    @operation(permission="pods:change")
+    @operation(permission="pods:change", query=Query, body=CreatePod, answer=AcceptedAnswer, status=202)
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Take the order for a new pod."""
-        paging.known_only(request)
         job, pod = create.create(body.read(request, CreatePod), self._settings)
         accept(request, response, self._wakeups, job, pod)
 
@@ -44,10 +59,9 @@ class CloudPods(AllPods):
 class OnePod:
     """`GET /internal/cloudpods/{vmid or id}`."""
 
-    @operation(permission="pods:read")
+    @operation(permission="pods:read", query=Query, answer=CloudPodAnswer)
     def on_get(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Answer with the pod: what the database knows, with its last health and backup."""
-        paging.known_only(request)
         response.media = CloudPod.find(reference).as_json()
 
 
@@ -58,10 +72,14 @@ class Change:
         self._model, self._change = model, change
         self._wakeups = wakeups
 
-    @operation(permission="pods:change")
+    def declare(self, declared: Operation) -> Operation:
+        """Return the declaration with what this instance takes and does."""
+        said = str(getattr(self._change, "func", self._change).__doc__).split("\n", 1)[0]
+        return replace(declared, body=self._model, summary=said)
+
+    @operation(permission="pods:change", query=Query, answer=AcceptedAnswer, status=202)
     def on_post(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Take the order."""
-        paging.known_only(request)
         job, pod = self._change(reference, body.read(request, self._model))
         accept(request, response, self._wakeups, job, pod)
 
@@ -73,10 +91,14 @@ class Actions:
         self._actions = actions
         self._wakeups = wakeups
 
-    @operation(permission="pods:change")
+    def declare(self, declared: Operation) -> Operation:
+        """Return the declaration with the body of each action."""
+        models: Any = [as_action(name, model) for name, (model, _) in self._actions.items()]
+        return replace(declared, body=reduce(or_, models))
+
+    @operation(permission="pods:change", query=Query, answer=AcceptedAnswer, status=202)
     def on_post(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Take the order. Without `tenantId` it is the pod's own: the panel addresses the pod, not the tenant, here."""
-        paging.known_only(request)
         document = body.read_json(request)
         action = document.pop("action", None)
         if not isinstance(action, str) or action not in self._actions:
@@ -93,17 +115,15 @@ class Snapshots:
     def __init__(self, wakeups: Wakeups) -> None:
         self._wakeups = wakeups
 
-    @operation(permission="pods:read")
+    @operation(permission="pods:read", query=Query, answer=PageAnswer[SnapshotAnswer])
     def on_get(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Answer with the pod's snapshots, oldest first."""
-        paging.known_only(request)
         found = CloudPodSnapshot.of(CloudPod.find(reference))
         response.media = {"items": [row.as_json() for row in found], "next": None}
 
-    @operation(permission="pods:change")
+    @operation(permission="pods:change", query=Query, body=SnapshotPod, answer=AcceptedAnswer, status=202)
     def on_post(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Take the order for a snapshot."""
-        paging.known_only(request)
         job, pod = snapshot.create(reference, body.read(request, SnapshotPod))
         accept(request, response, self._wakeups, job, pod)
 
@@ -114,11 +134,11 @@ class OneSnapshot:
     def __init__(self, wakeups: Wakeups) -> None:
         self._wakeups = wakeups
 
-    @operation(permission="pods:change")
+    @operation(permission="pods:change", query=WhoseQuery, answer=AcceptedAnswer, status=202)
     def on_delete(self, request: falcon.Request, response: falcon.Response, reference: str, name: str) -> None:
         """Take the order to drop the snapshot; `tenantId` stands in the query, since a DELETE's body may be lost on its way."""
-        paging.known_only(request, "tenantId")
-        job, pod = snapshot.delete(reference, name, body.parse(ChangePod, dict(request.params)))
+        asked: WhoseQuery = request.context.query
+        job, pod = snapshot.delete(reference, name, ChangePod(tenantId=asked.tenant_id))
         accept(request, response, self._wakeups, job, pod)
 
 
@@ -128,10 +148,9 @@ class Rollback:
     def __init__(self, wakeups: Wakeups) -> None:
         self._wakeups = wakeups
 
-    @operation(permission="pods:change")
+    @operation(permission="pods:change", query=Query, body=ChangePod, answer=AcceptedAnswer, status=202)
     def on_post(self, request: falcon.Request, response: falcon.Response, reference: str, name: str) -> None:
         """Take the order to go back to the snapshot."""
-        paging.known_only(request)
         job, pod = snapshot.rollback(reference, name, body.read(request, ChangePod))
         accept(request, response, self._wakeups, job, pod)
 
@@ -142,12 +161,11 @@ class Health:
     def __init__(self, wakeups: Wakeups) -> None:
         self._wakeups = wakeups
 
-    @operation(permission="pods:read")
+    @operation(permission="pods:read", query=RefreshQuery, answer=HealthAnswer, problems=(409,))
     def on_get(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Answer with the latest stored health; `?refresh=1` also queues a check and names its job."""
-        paging.known_only(request, "refresh")
         answer = health.as_json(CloudPod.find(reference))
-        if request.get_param_as_bool("refresh"):
+        if request.context.query.refresh:
             job, _ = health.check(reference)
             self._wakeups.announce([(job.id, job.type)])
             answer["job"] = job.as_json()

@@ -5,12 +5,13 @@ The patterns are the node scripts' own (docs/node-contract.md), so that what pas
 
 import ipaddress
 import re
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, AliasChoices, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, create_model, model_validator
 from pydantic.alias_generators import to_camel
 
-from shim.web.schema import Name, Request
+from shim.web.paging import PageQuery
+from shim.web.schema import Flag, Name, Query, Request, described
 
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOSTNAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
@@ -53,9 +54,9 @@ def _snapshot_name(value: str) -> str:
     return value
 
 
-SnapshotName = Annotated[str, AfterValidator(_snapshot_name)]
-Hostname = Annotated[str, AfterValidator(_hostname)]
-IPv4 = Annotated[str, AfterValidator(_ipv4)]
+SnapshotName = Annotated[str, AfterValidator(_snapshot_name), described(_SNAPSHOT, **{"not": {"enum": ["current", "vzdump"]}})]
+Hostname = Annotated[str, AfterValidator(_hostname), described(_HOSTNAME, maxLength=253)]
+IPv4 = Annotated[str, AfterValidator(_ipv4), Field(json_schema_extra={"format": "ipv4"})]
 Vmid = Annotated[int, Field(ge=100, le=999_999_999)]
 Cores = Annotated[int, Field(ge=1, le=128)]
 MemoryMb = Annotated[int, Field(ge=16, le=1_048_576)]
@@ -172,3 +173,42 @@ class CheckHealth(ChangePod):
     """A health check asked for by a person or a panel."""
 
     triggered_by: Literal["schedule", "manual", "focalpilot"] = "manual"
+
+
+def as_action(name: str, model: type[ChangePod]) -> type[ChangePod]:
+    """Return a change's model as the panel's `actions` route takes it: with its `action`; `tenantId` may be left out."""
+    fields: Any = {"action": (Literal[name], ...), "tenant_id": (Name | None, None)}
+    return create_model(f"{name.capitalize()}Action", __base__=model, __doc__=model.__doc__, **fields)
+
+
+class TenantPodsQuery(PageQuery):
+    """Which of a tenant's pods; without `status` any but deleted ones."""
+
+    status: Literal["provisioning", "active", "failed", "deleting", "deleted"] | None = None
+    region: str | None = None
+    node: str | None = None
+    hostname: str | None = None
+
+
+class PodsQuery(TenantPodsQuery):
+    """Which pods of all tenants."""
+
+    tenant_id: str | None = None
+
+
+class BackupsQuery(PageQuery):
+    """Which of a pod's backups."""
+
+    status: Literal["ready", "removed"] = "ready"
+
+
+class RefreshQuery(Query):
+    """Whether to have the node asked anew, too."""
+
+    refresh: Flag = False
+
+
+class WhoseQuery(Query):
+    """Whose pod it must be; in the query, since a DELETE's body may be lost on its way."""
+
+    tenant_id: Name

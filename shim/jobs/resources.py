@@ -5,29 +5,32 @@ from typing import Any
 import falcon
 
 from shim.events.models import CloudPodEvent
+from shim.events.schemas import EventAnswer
 from shim.jobs.models import CloudPodJob
+from shim.jobs.schemas import JobAnswer
 from shim.web import paging
 from shim.web.operation import operation
+from shim.web.paging import PageQuery
+from shim.web.schema import PageAnswer, Query
 
 
 class Job:
     """`GET /internal/jobs/{id}`."""
 
-    @operation(permission="pods:read")
+    @operation(permission="pods:read", query=Query, answer=JobAnswer)
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: str) -> None:
         """Answer with the job."""
-        paging.known_only(request)
         response.media = CloudPodJob.find(job_id).as_json()
 
 
 class JobEvents:
     """`GET /internal/jobs/{id}/events`, oldest first."""
 
-    @operation(permission="pods:read")
+    @operation(permission="pods:read", query=PageQuery, answer=PageAnswer[EventAnswer])
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: str) -> None:
         """Answer with a page of the job's events; `next` is the cursor of the following page, null at the present end."""
-        paging.known_only(request, "limit", "cursor")
-        page = paging.read(request, keys=1)
+        asked: PageQuery = request.context.query
+        page = asked.page(keys=1)
         job = CloudPodJob.find(job_id)
         found = CloudPodEvent.of_job(job.id, _seq(page), page.limit + 1)
         shown = found[: page.limit]

@@ -1,6 +1,9 @@
 """A request's JSON to a checked object, its query to checked values."""
 
 import json
+import math
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import falcon
@@ -64,25 +67,54 @@ def _read(request: falcon.Request, max_bytes: int) -> bytes:
 
 def _document(octets: bytes) -> Any:
     try:
-        return json.loads(octets.decode())
+        return json.loads(octets.decode(), object_pairs_hook=_object)
     except RecursionError:
         raise falcon.HTTPBadRequest(title="Invalid JSON", description="the body is nested too deeply") from None
     except ValueError as error:
         raise falcon.HTTPBadRequest(title="Invalid JSON", description=f"the body is not JSON: {error}") from None
 
 
-def parse(model: type[Body], document: dict[str, Any]) -> Body:
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        # Whoever checked the request before us may have read the other one.
+        raise Invalid.field(Counter(name for name, _ in pairs).most_common(1)[0][0], "given more than once")
+    return made
+
+
+def parse(model: type[Body], document: Mapping[str, Any]) -> Body:
     """Return the document as `model`. Raises Invalid naming every field that breaks a rule."""
     try:
-        return model.model_validate(document)
+        made = model.model_validate(document)
     except ValidationError as error:
-        fields = [_field(dict(e)) for e in error.errors(include_url=False, include_context=False)]
+        fields = [_field(dict(e)) for e in error.errors(include_url=False)]
         named = "; ".join(f"{f['field']}: {f['rule']}" for f in fields[:5])
         raise Invalid(named, fields=fields) from None
+    _require_storable(document)
+    return made
+
+
+def _require_storable(document: Mapping[str, Any]) -> None:
+    """Raise Invalid for what a field that takes any JSON would hand on to PostgreSQL, which cannot keep it."""
+    left: list[tuple[str, Any]] = list(document.items())
+    while left:
+        field, value = left.pop()
+        if isinstance(value, Mapping):
+            left += [(field, inner) for pair in value.items() for inner in pair]
+        elif isinstance(value, list):
+            left += [(field, inner) for inner in value]
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise Invalid.field(field, "must be a number that JSON has")
+        elif isinstance(value, str) and "\x00" in value:
+            raise Invalid.field(field, "must not contain NUL")
+        elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise Invalid.field(field, "must not contain half of a surrogate pair")
 
 
 def _field(error: dict[str, Any]) -> FieldError:
     rule = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         rule = "unknown field"
+    elif error["type"] == "literal_error":
+        rule = f"must be one of: {error['ctx']['expected']}"
     return {"field": ".".join(str(part) for part in error["loc"]) or "body", "rule": rule}

@@ -11,6 +11,7 @@ import falcon
 import peewee
 
 from shim.errors import Invalid
+from shim.web.schema import Query, whole
 
 DEFAULT_LIMIT, MAX_LIMIT = 50, 200
 
@@ -21,6 +22,17 @@ class Page:
 
     limit: int
     after: list[str] | None
+
+
+class PageQuery(Query):
+    """The parent of every list's query parameters."""
+
+    limit: whole(DEFAULT_LIMIT, 1, MAX_LIMIT) = DEFAULT_LIMIT  # type: ignore[valid-type]
+    cursor: str | None = None
+
+    def page(self, *, keys: int) -> Page:
+        """Return the page asked for, whose cursor has `keys` parts. Raises Invalid for a cursor that is none of ours."""
+        return Page(self.limit, decode(self.cursor, keys) if self.cursor else None)
 
 
 def read(request: falcon.Request, *, keys: int) -> Page:
@@ -41,12 +53,11 @@ def number(request: falcon.Request, name: str, default: int, low: int, high: int
 
 
 def known_only(request: falcon.Request, *names: str) -> None:
-    """Raise Invalid for a query parameter that the route does not know: a misspelt filter must not list everything."""
+    """Raise Invalid for a query parameter that the route does not know; for routes that declare no `query` yet."""
     unknown = sorted(set(request.params) - set(names))
     if unknown:
         raise Invalid.field(unknown[0], "unknown query parameter; known are: " + (", ".join(names) or "none"))
     for name, value in request.params.items():
-        # One NUL in a parameter is refused by PostgreSQL's wire protocol, and would come out as a 500.
         if isinstance(value, list):
             raise Invalid.field(name, "given more than once")
         if "\x00" in value:

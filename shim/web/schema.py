@@ -1,12 +1,14 @@
-"""The parent of what clients send: camelCase outside, snake_case inside."""
+"""The parents of what clients send and get: camelCase outside, snake_case inside; all three are in the OpenAPI document."""
 
 import re
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+_FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
 def _name(value: str) -> str:
@@ -15,7 +17,12 @@ def _name(value: str) -> str:
     return value
 
 
-Name = Annotated[str, AfterValidator(_name)]
+def described(pattern: re.Pattern[str], **more: Any) -> Any:
+    """Return what the OpenAPI document says of a text that a validator of ours checks."""
+    return Field(json_schema_extra={"pattern": f"^(?:{pattern.pattern})$", **more})
+
+
+Name = Annotated[str, AfterValidator(_name), described(_NAME)]
 
 
 class Request(BaseModel):
@@ -26,3 +33,54 @@ class Request(BaseModel):
     def payload(self) -> dict[str, Any]:
         """Return the request as the job keeps it: the client's names, without what it left out."""
         return self.model_dump(by_alias=True, exclude_none=True)
+
+
+class Query(BaseModel):
+    """The parent of every set of query parameters, and itself the empty one: each is text, at most once, none is unknown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
+
+
+class Answer(BaseModel):
+    """The parent of every answer's description: exactly these fields, all of them always there unless they have a default."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel)
+
+
+Item = TypeVar("Item", bound=Answer)
+
+
+class PageAnswer(Answer, Generic[Item]):
+    """A page of a list; `next` is the `cursor` of the following page, null on the last one."""
+
+    items: list[Item]
+    next: str | None
+
+    @classmethod
+    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
+        """Return the name in the OpenAPI document: `CloudPodPage` of `CloudPodAnswer`."""
+        return str(params[0].__name__).removesuffix("Answer") + "Page"
+
+
+def _flag(text: object) -> object:
+    if text not in _FLAGS:
+        raise ValueError("must be one of: " + ", ".join(_FLAGS))
+    return _FLAGS[str(text)]
+
+
+def whole(default: int, low: int, high: int) -> Any:
+    """Return a query parameter's type: a whole number in decimal digits, from `low` to `high`."""
+
+    def read(text: object) -> object:
+        if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 19 and low <= int(text) <= high:
+            return int(text)
+        raise ValueError(f"must be a whole number from {low} to {high}")
+
+    described = {"type": "integer", "minimum": low, "maximum": high, "default": default}
+    return Annotated[int, BeforeValidator(read), WithJsonSchema(described)]
+
+
+Flag = Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"type": "string", "enum": list(_FLAGS)})]
+# What the database keeps as JSON, whatever it is.
+Json = Annotated[Any, Field(description="Any JSON.")]
+Moment = Annotated[datetime, Field(description="ISO 8601, in UTC.")]

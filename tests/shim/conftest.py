@@ -19,6 +19,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import shutil
 import tempfile
@@ -34,6 +35,7 @@ import psycopg2
 import pytest
 import redis
 from psycopg2.extras import Json, RealDictCursor
+from pydantic import TypeAdapter, ValidationError
 
 from shim import app, config, db, migrations
 from shim.cloudpods.seed import seed
@@ -45,6 +47,7 @@ from shim.embedded.supervisor import Supervisor
 from shim.jobs.catalog import ACTIONS
 from shim.jobs.models import CloudPodJob
 from shim.tenants.models import ApiToken
+from shim.web import operation
 from shim.worker import outcome
 from shim.worker.playbook import Outcome
 
@@ -115,18 +118,41 @@ def tenants(settings: Settings) -> Settings:
     return settings
 
 
+class Declared:
+    """Middleware: holds every good answer against what its route declares, so that the OpenAPI document cannot tell tales."""
+
+    def __init__(self) -> None:
+        self.broken: list[str] = []
+
+    def process_response(self, request: Any, response: Any, resource: Any, req_succeeded: bool) -> None:
+        """Note an answer that has another status or shape than declared."""
+        declared = operation.of(resource, request.method) if req_succeeded and resource else None
+        if declared is None or declared.answer is None or response.media is None:
+            return
+        text = json.dumps(response.media, default=str)
+        try:
+            assert response.status_code == declared.status, f"answers {response.status_code}, declares {declared.status}"
+            TypeAdapter(declared.answer).validate_json(text, strict=True)
+        except (AssertionError, ValidationError) as error:
+            self.broken.append(f"{request.method} {request.path}: {error}")
+
+
 class Api(falcon.testing.TestClient):
     """The API called in this process, as the holder of a good token."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(app.create(settings))
+        self._declared = Declared()
+        self.app.add_middleware(self._declared)
         with db.session():
             self.token = ApiToken.issue("test")
 
     def simulate_request(self, *args: Any, **kwargs: Any) -> Any:
         """Send a request, with the token unless `headers` has another Authorization."""
         kwargs["headers"] = {"Authorization": f"Bearer {self.token}", **(kwargs.get("headers") or {})}
-        return super().simulate_request(*args, **kwargs)
+        answer = super().simulate_request(*args, **kwargs)
+        assert not self._declared.broken, self._declared.broken
+        return answer
 
 
 @pytest.fixture
