@@ -68,6 +68,12 @@ class PreconditionFailed(CloudPodsError):
     code = "precondition_failed"
 
 
+class QuotaExceeded(Conflict):
+    """The tenant has used up what it may have; `limit`, `used`, `reserved` and `asked` say of what, and how much."""
+
+    code = "quota_exceeded"
+
+
 class Unavailable(CloudPodsError):
     """Something we need (database, node) does not answer just now; asking again later is right."""
 

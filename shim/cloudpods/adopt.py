@@ -18,6 +18,8 @@ from shim.errors import Conflict
 from shim.jobs.models import CloudPodJob
 from shim.jobs.submit import submit
 from shim.nodes.models import Allocation, CloudPodNode
+from shim.quotas import ledger
+from shim.quotas.ledger import Amount
 from shim.tenants.models import Tenant
 
 # A marker's id; one of digits only would be read as a vmid, which may be another pod's.
@@ -48,12 +50,14 @@ def plan(node_name: str, request: AdoptPod) -> Plan:
         raise Conflict(f"container {request.vmid} is an unfinished create; destroy it on the node", code="container_unfinished")
     # The earlier pod's row first, as every order of a pod takes it; then nobody else may choose this vmid or address.
     pod_id, earlier = _identity(request, seen.get("owner") or {})
+    columns = _usable(request.vmid, seen, node)
+    ledger.check(tenant.id, Amount.of_pod(columns["cores"], columns["memory_mb"], columns["disk_gb"]), pod_id)
     lock("vmid")
     _require_free(request.vmid)
     if CloudPodBackup.of_another_tenant(request.vmid, request.tenant_id):
         # They would be listed and pruned as this pod's.
         raise Conflict(f"archives of an earlier pod of another owner still bear vmid {request.vmid}", code="vmid_taken")
-    columns = _usable(request.vmid, seen, node)
+    _require_free_address(columns["ip"])
     return Plan(node, tenant, pod_id, earlier, columns)
 
 
@@ -72,6 +76,7 @@ def adopt(node_name: str, request: AdoptPod) -> tuple[CloudPodJob, CloudPod]:
             payload={**request.payload(), "node": node_name, **({"earlier": was} if was else {})},
             requested_by=request.requested_by,
         )
+        ledger.reserve(pod.tenant_id, job.id, pod.id, change.amount_of(pod))
         return job, CloudPod.find(pod.id)
 
 
@@ -86,6 +91,7 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
     status = "active" if pod.status == "provisioning" else pod.status
     pod.change(status=status, error=None, **_columns(result["cloudpod"], pod.node))
     _book(pod)
+    change.settle(job, pod)
     change.record(
         "STATE_CHANGE",
         "CloudPod adopted",
@@ -107,7 +113,7 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
     pod = change.pod_of(job)
     if pod.status == "provisioning":
         pod.change(**{"status": "failed", "error": failure["msg"], **job.payload.get("earlier", {})})
-        Allocation.release(pod.id)
+        change.give_back(job, pod)
     change.record(
         "ERROR",
         f"CloudPod not adopted: {failure['msg']}",
@@ -126,6 +132,11 @@ def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
 def _require_free(vmid: int) -> None:
     if CloudPod.live_vmid(vmid):
         raise Conflict(f"vmid {vmid} belongs to a live pod", code="vmid_taken")
+
+
+def _require_free_address(ip: str) -> None:
+    if ip and CloudPod.live_ip(ip):
+        raise Conflict(f"address {ip} belongs to another live pod", code="ip_taken")
 
 
 def _identity(request: AdoptPod, owner: dict[str, Any]) -> tuple[str, CloudPod | None]:
@@ -181,8 +192,6 @@ def _usable(vmid: int, seen: dict[str, Any], node: CloudPodNode) -> dict[str, An
     refusal = node.address_pool.refusal(ip) if ip and node.address_pool else None
     if refusal:
         raise Conflict(f"address {ip} of container {vmid} cannot be a pod's: {refusal}", code="ip_not_allowed")
-    if ip and CloudPod.live_ip(ip):
-        raise Conflict(f"address {ip} belongs to another live pod", code="ip_taken")
     return columns
 
 

@@ -9,6 +9,8 @@ from shim.events.models import CloudPodEvent
 from shim.jobs.models import CloudPodJob
 from shim.jobs.submit import submit
 from shim.nodes.models import Allocation
+from shim.quotas import ledger
+from shim.quotas.ledger import Amount
 
 
 def hold(reference: str, tenant_id: str) -> CloudPod:
@@ -58,7 +60,23 @@ def record(type: str, message: str, job: CloudPodJob, *, action: str, **data: An
     CloudPodEvent.record(type, message, **about, action=action, **data)
 
 
-def take_back(pod: CloudPod, seen: dict[str, Any]) -> None:
+def amount_of(pod: CloudPod) -> Amount:
+    """Return what the pod takes of its tenant's quota."""
+    return Amount.of_pod(pod.cores, pod.memory_mb, pod.disk_gb)
+
+
+def settle(job: CloudPodJob, pod: CloudPod) -> None:
+    """Count the pod as what it is after the job."""
+    ledger.settle(pod.tenant_id, job.id, pod.id, amount_of(pod))
+
+
+def give_back(job: CloudPodJob, pod: CloudPod) -> None:
+    """Free a pod's share of the node and of its tenant's quota: nothing of it is left."""
+    Allocation.release(pod.id)
+    ledger.give_back(pod.tenant_id, job.id, pod.id)
+
+
+def take_back(job: CloudPodJob, pod: CloudPod, seen: dict[str, Any]) -> None:
     """Write what `cloudpod_info` saw of a pod whose earlier state came back: its size may have too, and it may not run.
 
     What it does not say, or says oddly, stays as it was: the work is done all the same.
@@ -69,6 +87,7 @@ def take_back(pod: CloudPod, seen: dict[str, Any]) -> None:
     swap_mb = _number(seen, "swap_mb", pod.swap_mb, least=0)
     pod.change(power_state=power_state, cores=cores, memory_mb=memory_mb, swap_mb=swap_mb)
     Allocation.resize(pod.id, cores, memory_mb)
+    settle(job, pod)
 
 
 def _number(seen: dict[str, Any], name: str, known: int, *, least: int) -> int:

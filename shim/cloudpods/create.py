@@ -14,6 +14,8 @@ from shim.jobs.models import CloudPodJob
 from shim.jobs.submit import submit
 from shim.nodes.models import Allocation, CloudPodNode
 from shim.nodes.placement import Size, place
+from shim.quotas import ledger
+from shim.quotas.ledger import Amount
 from shim.tenants.models import Plan, Tenant
 
 
@@ -35,6 +37,9 @@ def order(
     """
     tenant, plan = _buyer(request)
     region = request.region or tenant.region
+    amount = Amount.of_pod(request.cores, request.memory_mb, request.disk_gb)
+    # First, since it locks the quota: those who have used theirs up do not wait for a place.
+    ledger.check(tenant.id, amount)
     node = place(Size(request.cores, request.memory_mb, request.disk_gb), region=region, name=request.node, ip=request.ip)
     # What is free is looked up, for both vmid and address, and is taken, by one order or adoption at a time.
     lock("vmid")
@@ -63,6 +68,7 @@ def order(
         payload={**request.payload(), **exact, **(further or {})},
         requested_by=request.requested_by,
     )
+    ledger.reserve(tenant.id, job.id, pod.id, amount)
     return job, CloudPod.find(pod.id)
 
 
@@ -99,6 +105,7 @@ def stand(job: CloudPodJob, result: dict[str, Any], message: str, **data: Any) -
     status = "active" if pod.status == "provisioning" else pod.status
     CloudPod.yield_ip(ip, to=pod)
     pod.change(status=status, ip=ip, power_state="running", host_key=host_key.of(result.get("cloudpod") or {}), error=None)
+    change.settle(job, pod)
     change.record("STATE_CHANGE", message, job, vmid=pod.vmid, ip=pod.ip, status=pod.status, **data)
 
 
@@ -108,13 +115,16 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
 
 
 def fall(job: CloudPodJob, failure: dict[str, Any], message: str, **data: Any) -> None:
-    """Write that the new pod is not there and free its share of the node, unless something of it was left behind; say so."""
+    """Write that the new pod is not there and free what it took, unless something of it was left behind; say so."""
     pod = change.pod_of(job)
     status = "failed" if pod.status == "provisioning" else pod.status
     pod.change(status=status, error=failure["msg"])
     left = failure["left_behind"]
     if left == "nothing":
-        Allocation.release(pod.id)
+        change.give_back(job, pod)
+    else:
+        # It is there until a destroy took it away.
+        change.settle(job, pod)
     change.record("ERROR", f"{message}: {failure['msg']}", job, vmid=pod.vmid, leftBehind=left, **data)
 
 

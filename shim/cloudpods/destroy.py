@@ -10,7 +10,6 @@ from shim.db import database
 from shim.errors import Conflict
 from shim.jobs import state
 from shim.jobs.models import CloudPodJob
-from shim.nodes.models import Allocation
 
 
 def destroy(reference: str, request: DestroyPod) -> tuple[CloudPodJob, CloudPod]:
@@ -42,10 +41,10 @@ def variables(job: CloudPodJob) -> dict[str, Any]:
 
 
 def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
-    """Nothing of the pod is left: free its vmid, address and share of the node."""
+    """Nothing of the pod is left: free its vmid, address and share of node and quota."""
     pod = change.pod_of(job)
     pod.change(status="deleted", power_state="stopped", error=None, deleted_at=db.now())
-    Allocation.release(pod.id)
+    change.give_back(job, pod)
     CloudPodSnapshot.forget(pod)
     change.record(
         "STATE_CHANGE",

@@ -77,7 +77,7 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
         create.stand(job, result, "CloudPod restored as a new one", **about, fromPodId=job.payload["fromPodId"])
         return
     pod = change.pod_of(job)
-    change.take_back(pod, result["cloudpod"])
+    change.take_back(job, pod, result["cloudpod"])
     # The guest's keys are the archive's again.
     pod.change(error=None, host_key=host_key.of(result["cloudpod"]))
     change.record("STATE_CHANGE", "CloudPod restored", job, vmid=pod.vmid, **about)

@@ -8,6 +8,8 @@ from shim.cloudpods.schemas import ScalePod
 from shim.db import database
 from shim.jobs.models import CloudPodJob
 from shim.nodes.models import Allocation
+from shim.quotas import ledger
+from shim.quotas.ledger import Amount
 
 
 def scale(reference: str, request: ScalePod) -> tuple[CloudPodJob, CloudPod]:
@@ -15,7 +17,10 @@ def scale(reference: str, request: ScalePod) -> tuple[CloudPodJob, CloudPod]:
     with database.atomic():
         pod = change.hold(reference, request.tenant_id)
         change.require_active(pod)
-        return change.enqueue("SCALE", pod, request), pod
+        job = change.enqueue("SCALE", pod, request)
+        size = Amount.of_pod(request.new_cores, request.new_memory_mb, pod.disk_gb)
+        ledger.reserve(pod.tenant_id, job.id, pod.id, size)
+        return job, pod
 
 
 def variables(job: CloudPodJob) -> dict[str, Any]:
@@ -31,6 +36,7 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
     after = {"cores": job.payload["newCores"], "memoryMb": job.payload["newMemoryMb"]}
     pod.change(cores=after["cores"], memory_mb=after["memoryMb"])
     Allocation.resize(pod.id, after["cores"], after["memoryMb"])
+    change.settle(job, pod)
     change.record(
         "STATE_CHANGE",
         "CloudPod scaled",
@@ -44,6 +50,7 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
 
 def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
     """The pod is as it was."""
+    ledger.release(job.id)
     change.record(
         "ERROR",
         f"CloudPod not scaled: {failure['msg']}",

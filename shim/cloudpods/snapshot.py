@@ -56,7 +56,7 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
     elif snapshot is not None and action == "delete":
         snapshot.delete_instance()
     elif action == "rollback":
-        change.take_back(pod, result["cloudpod"])
+        change.take_back(job, pod, result["cloudpod"])
     change.record(
         "BACKUP",
         f"CloudPod snapshot {name}: {action}",

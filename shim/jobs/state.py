@@ -17,6 +17,7 @@ from shim import db
 from shim.errors import CloudPodsError
 from shim.jobs.catalog import ACTIONS
 from shim.jobs.models import CloudPodJob
+from shim.quotas import ledger
 
 BACKOFF_MAX_S = 60.0
 LOOK_PAUSE_S = 2.0
@@ -117,11 +118,13 @@ def let_the_oldest_go_first(types: list[str], after_s: float) -> None:
 
 def cancel_scheduled(cloud_pod_id: str, why: str) -> None:
     """Cancel what the clock ordered of a pod and nobody began. Call in the transaction of the change that makes it vain."""
-    db.database.execute_sql(
+    cancelled = db.rows(
         "UPDATE cloud_pod_jobs SET status = 'cancelled', finished_at = now(), error = %s"
-        " WHERE cloud_pod_id = %s AND scheduled AND changes_pod AND status = 'queued' AND NOT lost",
+        " WHERE cloud_pod_id = %s AND scheduled AND changes_pod AND status = 'queued' AND NOT lost RETURNING id",
         (why, cloud_pod_id),
     )
+    for (job_id,) in cancelled:
+        ledger.release(job_id)
 
 
 def to_announce(types: list[str], limit: int, after_s: float) -> list[tuple[str, str]]:

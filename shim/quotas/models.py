@@ -8,6 +8,7 @@ from pydantic.alias_generators import to_camel
 from shim import db
 from shim.db import Model, new_id
 from shim.errors import NotFound
+from shim.quotas.amount import Amount
 from shim.tenants.models import LIMITS, Plan, Tenant
 
 USED = ("used_cloud_pods", "used_cpu_cores", "used_ram_mb", "used_disk_gb")
@@ -60,6 +61,28 @@ class TenantQuota(Model):
         cls.ensure(tenant, tenant.plan)
         found: TenantQuota = cls.select().where(cls.tenant == tenant.id).for_update().get()
         return found
+
+    @classmethod
+    def balance(cls, tenant_id: str) -> tuple[Amount, Amount]:
+        """Return a tenant's limits and what it uses, its quota's row locked; one that has no quota yet gets its plan's."""
+        held = f"SELECT {', '.join(LIMITS)}, {', '.join(USED)} FROM tenant_quotas WHERE tenant_id = %s FOR UPDATE"
+        found = db.rows(held, (tenant_id,))
+        if not found:
+            tenant = Tenant.get_by_id(tenant_id)
+            cls.ensure(tenant, tenant.plan)
+            found = db.rows(held, (tenant_id,))
+        return Amount(*found[0][:4]), Amount(*found[0][4:])
+
+    @classmethod
+    def use(cls, tenant_id: str, difference: Amount) -> Amount:
+        """Add to what a tenant uses; return what it uses now. `updated_at`, the limits' version, stays."""
+        ((*used,),) = db.rows(
+            "UPDATE tenant_quotas SET used_cloud_pods = used_cloud_pods + %s, used_cpu_cores = used_cpu_cores + %s,"
+            " used_ram_mb = used_ram_mb + %s, used_disk_gb = used_disk_gb + %s WHERE tenant_id = %s"
+            f" RETURNING {', '.join(USED)}",
+            (*difference.values(), tenant_id),
+        )
+        return Amount(*used)
 
     @classmethod
     def follow(cls, plan: Plan) -> list[str]:

@@ -10,8 +10,7 @@ from shim import db
 from shim.db import database, storable
 from shim.errors import CloudPodsError
 from shim.events.models import CloudPodEvent
-from shim.jobs import state
-from shim.jobs.catalog import ACTIONS
+from shim.jobs import ending, state
 from shim.jobs.models import CloudPodJob
 from shim.worker.failure import NOTHING, UNKNOWN
 from shim.worker.playbook import Outcome
@@ -37,8 +36,7 @@ def _succeed(job: CloudPodJob, result: dict[str, Any]) -> Outcome:
     """Write a success; return the failure instead when the result is not what the action must give."""
     try:
         with database.atomic():
-            state.succeed(job, result)
-            ACTIONS[job.type].handler.succeed(job, result)
+            ending.succeed(job, result)
     except state.LostLease:
         raise
     except (CloudPodsError, KeyError, TypeError, AttributeError, ValueError, peewee.IntegrityError, peewee.DataError) as error:
@@ -63,8 +61,7 @@ def _fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
             state.look_first(job, failure)
             _note(job, "look", failure, state.LOOK_PAUSE_S)
         else:
-            state.fail(job, failure)
-            ACTIONS[job.type].handler.fail(job, failure)
+            ending.fail(job, failure)
     log.warning("job %s: %s: %s", job.id, job.status, failure["msg"])
 
 

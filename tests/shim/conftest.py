@@ -195,7 +195,10 @@ class Sql:
     def counts(self) -> dict[str, int]:
         """Return how many rows each table has that an order writes to."""
         tables = ("cloud_pods", "cloud_pod_jobs", "cloud_pod_events", "cloud_pod_allocations")
-        return {table: self.value(f"SELECT count(*) FROM {table}") for table in tables}
+        counts = {table: self.value(f"SELECT count(*) FROM {table}") for table in tables}
+        # Of events those of the order itself; the ledger tells what it writes beside them.
+        counts["cloud_pod_events"] -= self.value("SELECT count(*) FROM cloud_pod_events WHERE data->>'action' LIKE 'QUOTA_%'")
+        return counts
 
     def close(self) -> None:
         """Give the connection back."""
@@ -237,7 +240,7 @@ class Rows:
         return str(self._sql.value("SELECT id FROM cloud_pod_nodes WHERE name = %s", name))
 
     def pod(self, node: str = "lab1", *, allocation: bool = True, **columns: Any) -> str:
-        """Insert a pod, active unless said otherwise, with its allocation; return its id."""
+        """Insert a pod, active unless said otherwise, with its share of node and quota; return its id."""
         given = {"tenant_id": TENANT, "node_id": self.node_id(node), "vmid": next(self._vmids), "hostname": "client-portal"}
         values = {**given, "status": "active", "cores": 2, "memory_mb": 2048, "swap_mb": 512, "disk_gb": 8, **columns}
         pod = self._insert("cloud_pods", values)
@@ -249,7 +252,24 @@ class Rows:
             }
             mine = {"node_id": values["node_id"], "cloud_pod_id": pod, "tenant_id": values["tenant_id"]}
             self._insert("cloud_pod_allocations", {**mine, **share})
+            self._count(pod, values)
         return pod
+
+    def _count(self, pod: str, values: dict[str, Any]) -> None:
+        size = (1, values["cores"], values["memory_mb"], values["disk_gb"])
+        self._sql(
+            "INSERT INTO quota_entries (tenant_id, cloud_pod_id, pods, cpu_cores, ram_mb, disk_gb, state, reason, settled_at)"
+            " VALUES (%s, %s, %s, %s, %s, %s, 'committed', 'test', now())",
+            values["tenant_id"],
+            pod,
+            *size,
+        )
+        self._sql(
+            "UPDATE tenant_quotas SET used_cloud_pods = used_cloud_pods + %s, used_cpu_cores = used_cpu_cores + %s,"
+            " used_ram_mb = used_ram_mb + %s, used_disk_gb = used_disk_gb + %s WHERE tenant_id = %s",
+            *size,
+            values["tenant_id"],
+        )
 
     def backup(self, pod: str, **columns: Any) -> str:
         """Insert an archive of a pod, there unless said otherwise; return its id."""

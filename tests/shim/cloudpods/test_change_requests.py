@@ -30,7 +30,8 @@ def test_a_change_is_accepted_under_both_prefixes(change, rows, sql, prefix, ver
     assert (job["type"], job["status"], job["cloudPodId"]) == (type, "queued", pod)
     assert job["payload"].items() >= {"vmid": 9101, "tenantId": TENANT, "reason": "user request", **fields}.items()
     assert answer.json["cloudPod"]["status"] == ("deleting" if verb == "destroy" else "active")
-    assert sql("SELECT data->>'action', job_id FROM cloud_pod_events") == [("queued", job["id"])]
+    reserved = [("QUOTA_RESERVED", job["id"])] if type == "SCALE" else []
+    assert sql("SELECT data->>'action', job_id FROM cloud_pod_events ORDER BY seq") == [("queued", job["id"]), *reserved]
 
 
 def test_a_pod_is_found_by_its_id_too(change, rows):

@@ -158,7 +158,7 @@ def test_a_pod_is_placed_on_a_node_that_the_seeds_insert_made(api_on, fresh, emp
     psql(empty_database, SEED_INSERTS)
     fresh("INSERT INTO users (id, email) VALUES ('u', 'a@example.com')")
     limits = "max_cloud_pods, max_cpu_cores, max_ram_mb, max_disk_gb"
-    fresh(f"INSERT INTO plans (id, name, slug, {limits}) VALUES ('p', 'p', 'p', 1, 1, 1, 1)")
+    fresh(f"INSERT INTO plans (id, name, slug, {limits}) VALUES ('p', 'p', 'p', 2, 2, 100000, 100)")
     fresh("INSERT INTO tenants (id, name, slug, owner_user_id, plan_id) VALUES ('TENANT-123', 't', 't', 'u', 'p')")
     api = api_on(settings.model_copy(update={"database_url": empty_database}))
     body = {"tenantId": "TENANT-123", "hostname": "a", "cores": 1, "memoryMb": 512}
