@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import peewee
 
@@ -45,5 +46,5 @@ def in_use(kind: str, id: str) -> Iterator[None]:
         ) from error
 
 
-def _constraint(error: peewee.IntegrityError) -> str:
-    return error.args[0].diag.constraint_name or ""
+def _constraint(error: Any) -> str:
+    return error.orig.diag.constraint_name or ""
