@@ -8,6 +8,7 @@ from shim import db
 from shim.caller import Caller
 from shim.cloudpods import backup_resources as backups
 from shim.cloudpods import drift_resources as drift
+from shim.cloudpods import event_resources as events
 from shim.cloudpods import list_resources as pod_lists
 from shim.cloudpods import node_resources as nodes
 from shim.cloudpods import resources as cloudpods
@@ -68,7 +69,10 @@ def routes(settings: Settings, wakeups: Wakeups) -> dict[str, object]:
         "/plans": quotas.Plans(),
         "/plans/{plan_id}": quotas.OnePlan(),
         "/jobs/{job_id}": jobs.Job(),
-        "/jobs/{job_id}/events": jobs.JobEvents(),
+        "/jobs/{job_id}/events": events.JobEvents(),
+        "/cloudpods/{reference}/events": events.PodEvents(),
+        "/tenants/{tenant_id}/events": events.TenantEvents(),
+        "/events": events.Events(),
         **{f"/cloudpods/{{reference}}/{verb}": cloudpods.Change(*how, wakeups) for verb, how in changes.items()},
     }
     prefixed = {prefix + path: resource for prefix in PREFIXES for path, resource in table.items()}

@@ -53,7 +53,18 @@ class Caller:
             raise Forbidden(f"the role {self.role} may not do this; it needs the permission {permission}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where something that is done comes from, for events and jobs to tell. It says who, and gives nobody a right."""
+
+    actor: str | None = None
+    token_id: str | None = None
+    remote_addr: str | None = None
+    request_id: str | None = None
+
+
 _current: ContextVar[Caller | None] = ContextVar("caller", default=None)
+_on_behalf: ContextVar[Origin | None] = ContextVar("on_behalf", default=None)
 
 
 def current() -> Caller | None:
@@ -69,6 +80,29 @@ def asking(caller: Caller | None) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+@contextmanager
+def on_behalf_of(origin: Origin) -> Iterator[None]:
+    """Do what the block does for whoever ordered it earlier: nobody asks now, so nothing is hidden."""
+    token = _on_behalf.set(origin)
+    try:
+        yield
+    finally:
+        _on_behalf.reset(token)
+
+
+def origin() -> Origin:
+    """Return where what is done now comes from: the caller, else the one on whose behalf a job runs."""
+    asking = _current.get()
+    if asking is None:
+        return _on_behalf.get() or Origin()
+    return Origin(
+        actor=asking.user_id or asking.name,
+        token_id=asking.token_id,
+        remote_addr=asking.remote_addr,
+        request_id=asking.request_id,
+    )
 
 
 def only_tenant() -> str | None:

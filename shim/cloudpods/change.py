@@ -5,7 +5,7 @@ from typing import Any
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import ChangePod
 from shim.errors import Conflict, NotFound
-from shim.events.models import CloudPodEvent
+from shim.jobs import events
 from shim.jobs.models import CloudPodJob
 from shim.jobs.submit import submit
 from shim.nodes.models import Allocation
@@ -56,8 +56,7 @@ def guard(job: CloudPodJob, pod: CloudPod) -> dict[str, Any]:
 
 def record(type: str, message: str, job: CloudPodJob, *, action: str, **data: Any) -> None:
     """Append an event of the job's pod inside the transaction that is open."""
-    about = {"tenant_id": job.tenant_id, "cloud_pod_id": job.cloud_pod_id, "job_id": job.id}
-    CloudPodEvent.record(type, message, **about, action=action, **data)
+    events.record(job, type, message, action=action, **data)
 
 
 def amount_of(pod: CloudPod) -> Amount:

@@ -1,5 +1,9 @@
-"""The table of events. `seq` orders them; `type` is the master spec's list, the finer word is `data["action"]`."""
+"""The table of events. `seq` orders them; `type` is the master spec's list, the finer word is `data["action"]`.
 
+The database gives `seq` at the commit and refuses to change or delete an event (`migrations/0011_events.sql`).
+"""
+
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import peewee
@@ -7,6 +11,16 @@ from playhouse.postgres_ext import BinaryJSONField
 
 from shim import caller, db
 from shim.db import Model, new_id
+
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """Which events; None means any."""
+
+    tenant_id: str | None = None
+    cloud_pod_id: str | None = None
+    job_id: str | None = None
+    type: str | None = None
+    action: str | None = None
 
 
 class CloudPodEvent(Model):
@@ -42,19 +56,8 @@ class CloudPodEvent(Model):
         **data: Any,
     ) -> None:
         """Append an event inside the transaction that is open; `data` should carry `action`."""
-        asking = caller.current()
-        origin = (
-            {}
-            if asking is None
-            else {
-                "actor": asking.user_id or asking.name,
-                "token_id": asking.token_id,
-                "remote_addr": asking.remote_addr,
-                "request_id": asking.request_id,
-            }
-        )
         cls.insert(
-            **origin,
+            **asdict(caller.origin()),
             id=new_id(),
             type=type,
             message=message,
@@ -65,10 +68,30 @@ class CloudPodEvent(Model):
         ).execute()
 
     @classmethod
-    def of_job(cls, job_id: str, after_seq: int, limit: int) -> list["CloudPodEvent"]:
-        """Return a job's events behind `after_seq`, oldest first."""
-        query = cls.select().where(cls.job_id == job_id, cls.seq > after_seq).order_by(cls.seq).limit(limit)
-        return list(query)
+    def page(cls, filters: Filters, *, after: int, limit: int, before: int | None = None) -> list["CloudPodEvent"]:
+        """Return events behind `after`, oldest first; with `before`, those ahead of it, newest first."""
+        # Those without a number are of this very transaction, and the indexes leave them out.
+        query = cls.select().where(cls.seq > 0, cls.seq > after, *cls._chosen(filters))
+        if before is not None:
+            return list(query.where(cls.seq < before).order_by(cls.seq.desc()).limit(limit))
+        return list(query.order_by(cls.seq).limit(limit))
+
+    @classmethod
+    def _chosen(cls, filters: Filters) -> list[peewee.Expression]:
+        columns = (
+            (cls.tenant_id, filters.tenant_id),
+            (cls.cloud_pod_id, filters.cloud_pod_id),
+            (cls.job_id, filters.job_id),
+            (cls.type, filters.type),
+            # The index is of this very expression.
+            (cls.data["action"], filters.action),
+        )
+        return [column == value for column, value in columns if value is not None]
+
+    @classmethod
+    def last_seq(cls) -> int:
+        """Return the number of the newest event: whatever is committed later gets a higher one."""
+        return int(cls.select(peewee.fn.max(cls.seq)).scalar() or 0)
 
     def as_json(self) -> dict[str, Any]:
         """Return the event as clients see it."""

@@ -34,7 +34,8 @@ class Action:
 
     Of the jobs that are `one_per_node`, whatever their types, a node runs one at a time. `long` ones may take hours: they leave
     a node and, in `cloudpods up`, a worker to the others. `look` is what the look at the node
-    that settles a lost run is given besides the vmid.
+    that settles a lost run is given besides the vmid. Jobs that do not `keeps_events` come by the clock and are soon forgotten:
+    no event may refer to them.
     """
 
     type: str
@@ -48,6 +49,7 @@ class Action:
     one_per_node: bool = False
     long: bool = False
     look: Mapping[str, Any] = field(default_factory=dict)
+    keeps_events: bool = True
 
     @property
     def handler(self) -> Handler:
@@ -138,6 +140,7 @@ ACTIONS: dict[str, Action] = {
             priority=45,
             timeout_s=120,
             changes_pod=False,
+            keeps_events=False,
         ),
         Action(
             type="HEALTH_CHECK",
@@ -158,6 +161,7 @@ ACTIONS: dict[str, Action] = {
             # The next one comes by the clock.
             tries=2,
             changes_pod=False,
+            keeps_events=False,
         ),
         Action(
             type="RECONCILE",
@@ -169,6 +173,7 @@ ACTIONS: dict[str, Action] = {
             # The next one comes by the clock.
             tries=2,
             changes_pod=False,
+            keeps_events=False,
         ),
         Action(
             type="RESTORE_DRILL",
@@ -190,6 +195,9 @@ QUEUES: tuple[str, ...] = tuple(dict.fromkeys(action.queue for action in ACTIONS
 ONE_PER_NODE: tuple[str, ...] = tuple(action.type for action in ACTIONS.values() if action.one_per_node)
 
 LONG: tuple[str, ...] = tuple(action.type for action in ACTIONS.values() if action.long)
+
+# Of these the newest rows are kept only (`state.forget_old`).
+FORGOTTEN: tuple[str, ...] = tuple(action.type for action in ACTIONS.values() if not action.keeps_events)
 
 # For a worker that is always soon free.
 QUICK_QUEUES: tuple[str, ...] = tuple(queue for queue in QUEUES if queue not in {ACTIONS[type].queue for type in LONG})

@@ -28,8 +28,9 @@ WITH old AS (
         SELECT id, row_number() OVER (PARTITION BY node_id, type ORDER BY created_at DESC, id DESC) AS place
         FROM cloud_pod_jobs WHERE cloud_pod_id IS NULL AND type = ANY(%s) AND status NOT IN ('queued', 'running')
     ) ended WHERE place > %s
-), events AS (DELETE FROM cloud_pod_events WHERE job_id IN (SELECT id FROM old))
-DELETE FROM cloud_pod_jobs WHERE id IN (SELECT id FROM old) RETURNING id
+)
+DELETE FROM cloud_pod_jobs j WHERE id IN (SELECT id FROM old)
+AND NOT EXISTS (SELECT 1 FROM cloud_pod_events e WHERE e.job_id = j.id) RETURNING id
 """
 
 
@@ -56,9 +57,9 @@ def keep(job: CloudPodJob, result: dict[str, Any]) -> None:
 
 
 def forget_old(types: list[str], newest: int) -> int:
-    """Drop the ended jobs of nodes as a whole, with their events, but for the newest of each type and node; return how many.
+    """Drop the ended jobs of nodes as a whole, but for the newest of each type and node; return how many.
 
-    What happened to pods is none of these: events of pods stay for good.
+    One that an event refers to (written by an earlier release) stays: events do for good.
     """
     return len(db.rows(_FORGET, (types, newest)))
 

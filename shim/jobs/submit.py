@@ -5,7 +5,7 @@ from typing import Any
 import peewee
 
 from shim import caller
-from shim.events.models import CloudPodEvent
+from shim.jobs import events
 from shim.jobs.catalog import ACTIONS
 from shim.jobs.models import CloudPodJob
 
@@ -27,7 +27,6 @@ def submit(
     """
     action = ACTIONS[type]
     requested_by = caller.requested_by(requested_by)
-    asking = caller.current()
     job = CloudPodJob.create(
         type=type,
         tenant_id=tenant_id,
@@ -35,7 +34,7 @@ def submit(
         node=node_id,
         payload=payload,
         requested_by=requested_by,
-        request_id=asking.request_id if asking else None,
+        request_id=caller.origin().request_id,
         scheduled=scheduled,
         priority=action.priority,
         changes_pod=action.changes_pod,
@@ -44,13 +43,5 @@ def submit(
         woken_at=peewee.fn.now(),
         created_at=peewee.fn.clock_timestamp(),
     )
-    CloudPodEvent.record(
-        "INFO",
-        f"{type} queued",
-        tenant_id=tenant_id,
-        cloud_pod_id=cloud_pod_id,
-        job_id=job.id,
-        action="queued",
-        requestedBy=requested_by,
-    )
+    events.record_step(job, f"{type} queued", action="queued", requestedBy=requested_by)
     return CloudPodJob.find(job.id)

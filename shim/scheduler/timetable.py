@@ -10,7 +10,7 @@ import redis
 from shim.cloudpods import backup_schedule, reconcile, sweep
 from shim.config import Settings
 from shim.jobs import looks, state
-from shim.jobs.catalog import ACTIONS, ONE_PER_NODE
+from shim.jobs.catalog import ACTIONS, FORGOTTEN, ONE_PER_NODE
 from shim.jobs.queue import Wakeups
 from shim.tenants.kept_answers import KeptAnswer
 
@@ -23,8 +23,7 @@ LOOK_S = 10.0
 FORGET_S = 3600.0
 # A drill by hand is not to wait for as long as backups come.
 TURN_S = 600.0
-# Jobs that only look at a node, and how many ended ones of each type and node are kept: four hours of sweeps.
-LOOKS = ["HEALTH_SWEEP", "POD_SCAN", "RECONCILE"]
+# How many ended looks of each type and node are kept: four hours of sweeps.
 KEEP_LOOKS = 48
 
 
@@ -84,7 +83,7 @@ def compare_nodes(wakeups: Wakeups, settings: Settings) -> None:
 
 def forget_old_looks() -> None:
     """Drop the rows of old looks at nodes: what they saw of pods is with the pods."""
-    state.forget_old(LOOKS, KEEP_LOOKS)
+    state.forget_old(list(FORGOTTEN), KEEP_LOOKS)
 
 
 def announce(wakeups: Wakeups, after_s: float) -> None:

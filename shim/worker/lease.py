@@ -12,7 +12,7 @@ import peewee
 
 from shim import db
 from shim.errors import Unavailable
-from shim.events.models import CloudPodEvent
+from shim.jobs import events
 from shim.jobs.claim import renew
 from shim.jobs.models import CloudPodJob
 
@@ -92,14 +92,6 @@ class Lease:
         while not self._progress.empty():
             task = self._progress.get()
             try:
-                CloudPodEvent.record(
-                    "INFO",
-                    task,
-                    tenant_id=self._job.tenant_id,
-                    cloud_pod_id=self._job.cloud_pod_id,
-                    job_id=self._job.id,
-                    action="progress",
-                    attempt=self._job.attempt,
-                )
+                events.record_step(self._job, task, action="progress", attempt=self._job.attempt)
             finally:
                 self._progress.task_done()

@@ -9,8 +9,7 @@ import peewee
 from shim import db
 from shim.db import database, storable
 from shim.errors import CloudPodsError
-from shim.events.models import CloudPodEvent
-from shim.jobs import ending, state
+from shim.jobs import ending, events, state
 from shim.jobs.models import CloudPodJob
 from shim.worker.failure import NOTHING, UNKNOWN
 from shim.worker.playbook import Outcome
@@ -84,12 +83,10 @@ def is_older(moment: datetime) -> bool:
 
 
 def _note(job: CloudPodJob, action: str, failure: dict[str, Any], pause_s: float) -> None:
-    CloudPodEvent.record(
+    events.record(
+        job,
         "WARN",
         f"{job.type} {SAID[action]}: {failure['msg']}",
-        tenant_id=job.tenant_id,
-        cloud_pod_id=job.cloud_pod_id,
-        job_id=job.id,
         action=action,
         tries=job.tries,
         maxTries=job.max_tries,

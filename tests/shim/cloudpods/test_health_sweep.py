@@ -9,6 +9,8 @@ import pytest
 
 from shim.cloudpods import power, sweep
 from shim.jobs import state
+from shim.jobs.catalog import FORGOTTEN
+from shim.jobs.submit import submit
 from shim.scheduler import timetable
 from shim.worker import outcome, run
 from shim.worker.playbook import Outcome
@@ -337,20 +339,30 @@ def test_a_thousand_pods_cost_as_many_statements_as_one(pod, begun, rows, sql, s
     assert len(thousand) == len(one) <= 9
 
 
-def test_old_sweeps_are_forgotten_with_their_events_but_not_what_they_told_of_pods(pod, rows, sql, swept):
+def test_old_sweeps_are_forgotten_but_not_what_they_told_of_pods_nor_what_an_event_refers_to(pod, rows, sql, swept):
     pod(9101)
+    by_an_earlier_release = rows.job("HEALTH_SWEEP", tenant_id=None, status="success", created_at=OLD)
+    sql("INSERT INTO cloud_pod_events (job_id, type, message) VALUES (%s, 'INFO', 'progress')", by_an_earlier_release)
     for _ in range(4):
         sweep_job = swept(row(9101))["id"]
-        sql("INSERT INTO cloud_pod_events (job_id, type, message) VALUES (%s, 'INFO', 'progress')", sweep_job)
     backup = rows.job("BACKUP", pod=rows.pod(vmid=9102), status="success")
     unfinished = rows.job("HEALTH_SWEEP", tenant_id=None, created_at=OLD)
     other = rows.job("HEALTH_SWEEP", tenant_id=None, node="lab2", status="failed", created_at=OLD)
     assert state.forget_old(["HEALTH_SWEEP"], 2) == 2
     left = {id for (id,) in sql("SELECT id FROM cloud_pod_jobs")}
-    assert len(left) == 5
-    assert {backup, unfinished, other, sweep_job} <= left
+    assert len(left) == 6
+    assert {backup, unfinished, other, sweep_job, by_an_earlier_release} <= left
     assert len(events(sql)) == 1
-    assert sql.value("SELECT count(*) FROM cloud_pod_events WHERE message = 'progress'") == 2
+
+
+@pytest.mark.parametrize("type", FORGOTTEN)
+def test_no_event_refers_to_a_look_that_will_be_forgotten(rows, sql, type):
+    job = submit(type, tenant_id=None, cloud_pod_id=None, node_id=rows.node_id(), payload={}, requested_by=None)
+    sql("UPDATE cloud_pod_jobs SET status = 'running', attempt = 1, lease_until = now() + interval '1 hour'")
+    job.attempt = 1
+    outcome.write(job, Outcome(None, {"msg": "no answer", "retryable": False, "left_behind": "nothing"}))
+    told = sql("SELECT type, message ~ 'no answer', job_id, data->>'job' FROM cloud_pod_events")
+    assert told == [("WARN", True, None, job.id)]
 
 
 def test_the_timetable_forgets_old_sweeps(rows, sql):

@@ -24,7 +24,7 @@ class Jobs(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        for table in ("cloud_pod_events", "cloud_pod_jobs", "cloud_pod_allocations", "cloud_pods"):
+        for table in ("cloud_pod_jobs", "cloud_pod_allocations", "cloud_pods"):
             self.sql(f"DELETE FROM {table}")
         self.sql("UPDATE cloud_pod_nodes SET max_running_jobs = %s", CAP)
         self.pods = [self.rows.pod(allocation=False) for _ in range(3)]

@@ -47,8 +47,9 @@ def after(sql):
     def see(job):
         pod = sql.row("cloud_pods", job.cloud_pod_id)
         shares = sql.value("SELECT count(*) FROM cloud_pod_allocations WHERE cloud_pod_id = %s", job.cloud_pod_id)
+        named = "coalesce(job_id, data->>'job')"
         but_quota = "WHERE data->>'action' NOT LIKE 'QUOTA_%' ORDER BY seq"
-        events = sql(f"SELECT type, data->>'action', tenant_id, job_id FROM cloud_pod_events {but_quota}")
+        events = sql(f"SELECT type, data->>'action', tenant_id, {named} FROM cloud_pod_events {but_quota}")
         assert all(event[2:] == (TENANT, job.id) for event in events)
         return sql.row("cloud_pod_jobs", job.id), pod, shares, [event[:2] for event in events]
 

@@ -1,0 +1,89 @@
+"""Events over HTTP: of all, of a tenant, of a pod, of a job."""
+
+from typing import Any
+
+import falcon
+
+from shim import caller
+from shim.cloudpods.models import CloudPod
+from shim.events.models import CloudPodEvent, Filters
+from shim.events.schemas import HIGHEST, EventAnswer, EventsQuery, FeedQuery
+from shim.jobs.models import CloudPodJob
+from shim.tenants.models import Tenant
+from shim.web import paging
+from shim.web.operation import operation
+from shim.web.schema import PageAnswer
+
+
+class Events:
+    """`GET /internal/events`."""
+
+    @operation(permission="pods:read", query=EventsQuery, answer=PageAnswer[EventAnswer])
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Answer with a page of events, oldest first, or with `order=desc` newest first."""
+        asked: EventsQuery = request.context.query
+        _answer(response, asked, tenant_id=asked.tenant_id, reference=asked.cloud_pod_id, job_id=asked.job_id)
+
+
+class TenantEvents:
+    """`GET /internal/tenants/{id}/events`."""
+
+    @operation(permission="pods:read", query=FeedQuery, answer=PageAnswer[EventAnswer])
+    def on_get(self, request: falcon.Request, response: falcon.Response, tenant_id: str) -> None:
+        """Answer with a page of the tenant's events, oldest first, or with `order=desc` newest first."""
+        _answer(response, request.context.query, tenant_id=tenant_id)
+
+
+class PodEvents:
+    """`GET /internal/cloudpods/{vmid or id}/events`."""
+
+    @operation(permission="pods:read", query=FeedQuery, answer=PageAnswer[EventAnswer])
+    def on_get(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
+        """Answer with a page of the pod's events, oldest first, or with `order=desc` newest first."""
+        _answer(response, request.context.query, reference=reference)
+
+
+class JobEvents:
+    """`GET /internal/jobs/{id}/events`."""
+
+    @operation(permission="pods:read", query=FeedQuery, answer=PageAnswer[EventAnswer])
+    def on_get(self, request: falcon.Request, response: falcon.Response, job_id: str) -> None:
+        """Answer with a page of the job's events, oldest first; `next` is null at the present end."""
+        _answer(response, request.context.query, job_id=job_id)
+
+
+def _answer(response: falcon.Response, asked: FeedQuery, **of: str | None) -> None:
+    response.media = _page(asked, _filters(asked, **of))
+
+
+def _filters(
+    asked: FeedQuery, *, tenant_id: str | None = None, reference: str | None = None, job_id: str | None = None
+) -> Filters:
+    """Return what is asked for, as far as the caller may see it. Raises NotFound for what is not there, or not theirs."""
+    return Filters(
+        tenant_id=caller.only_tenant() if tenant_id is None else Tenant.find(tenant_id).id,
+        cloud_pod_id=None if reference is None else CloudPod.find(reference).id,
+        job_id=None if job_id is None else CloudPodJob.find(job_id).id,
+        type=asked.type,
+        action=asked.action,
+    )
+
+
+def _page(asked: FeedQuery, filters: Filters) -> dict[str, Any]:
+    page = asked.page(keys=1)
+    if asked.order == "desc":
+        found = CloudPodEvent.page(filters, after=asked.since or 0, before=_seq(page, HIGHEST), limit=page.limit + 1)
+    else:
+        found = CloudPodEvent.page(filters, after=_seq(page, asked.since or 0), limit=page.limit + 1)
+    shown = found[: page.limit]
+    more = len(found) > page.limit
+    return {"items": [event.as_json() for event in shown], "next": paging.encode(shown[-1].seq) if more else None}
+
+
+def _seq(page: paging.Page, first: int) -> int:
+    if page.after is None:
+        return first
+    text = page.after[0]
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise paging.bad_cursor()
+    return int(text)
