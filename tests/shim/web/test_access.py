@@ -37,6 +37,9 @@ EXPECTED = {
     "/drift": ["GET"],
     "/jobs/{job_id}": ["GET"],
     "/jobs/{job_id}/events": ["GET"],
+    "/cloudpods/{reference}/events": ["GET"],
+    "/tenants/{tenant_id}/events": ["GET"],
+    "/events": ["GET"],
 }
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
