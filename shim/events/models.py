@@ -12,6 +12,7 @@ from playhouse.postgres_ext import BinaryJSONField
 from shim import caller, db
 from shim.db import Model, new_id
 
+
 @dataclass(frozen=True, kw_only=True)
 class Filters:
     """Which events; None means any."""
