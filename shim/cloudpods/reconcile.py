@@ -13,8 +13,7 @@ from shim.cloudpods.compare import Finding, Pod, Seen
 from shim.cloudpods.drift_models import DriftReport
 from shim.db import database
 from shim.errors import CloudPodsError
-from shim.events.models import CloudPodEvent
-from shim.jobs import state
+from shim.jobs import events, state
 from shim.jobs.models import CloudPodJob
 
 TYPE = "RECONCILE"
@@ -71,14 +70,8 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
 
 
 def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
-    """The last report stays. The event does not name the job, whose row goes before it."""
-    CloudPodEvent.record(
-        "WARN",
-        f"{job.node_name} not compared: {failure['msg']}",
-        action="RECONCILE_FAILED",
-        node=job.node_name,
-        job=job.id,
-    )
+    """The last report stays."""
+    events.record(job, "WARN", f"{job.node_name} not compared: {failure['msg']}", action="RECONCILE_FAILED", node=job.node_name)
 
 
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
