@@ -1,5 +1,6 @@
 """The whole route table, and what the resources are made of."""
 
+from pathlib import Path
 from typing import Any
 
 import falcon
@@ -20,7 +21,7 @@ from shim.quotas import resources as quotas
 from shim.tenants import resources as users
 from shim.tenants.kept_answers import KeptAnswer
 from shim.tenants.models import ApiToken
-from shim.web import operation, problems
+from shim.web import documents, openapi, operation, problems
 from shim.web.auth import Authentication, Credentials, RequestIds
 from shim.web.connection import Connection
 from shim.web.idempotency import Idempotency
@@ -40,6 +41,7 @@ def create(settings: Settings) -> falcon.App[Any, Any]:
     wakeups = Wakeups(settings.redis_url)
     for path, resource in routes(settings, wakeups).items():
         app.add_route(path, resource)
+    app.add_static_route("/docs/assets", documents.ASSETS)
     return app
 
 
@@ -76,10 +78,24 @@ def routes(settings: Settings, wakeups: Wakeups) -> dict[str, object]:
         **{f"/cloudpods/{{reference}}/{verb}": cloudpods.Change(*how, wakeups) for verb, how in changes.items()},
     }
     prefixed = {prefix + path: resource for prefix in PREFIXES for path, resource in table.items()}
-    return {"/": Root(), "/healthz": Healthz(wakeups.answers), **prefixed}
+    public: dict[str, object] = {
+        "/": Root(),
+        "/healthz": Healthz(wakeups.answers),
+        "/docs": documents.Page("swagger.html"),
+        "/redoc": documents.Page("redoc.html"),
+    }
+    every = {**public, **prefixed}
+    every["/openapi.json"] = documents.OpenApi(every)
+    return every
 
 
 def find_caller(token: str) -> Caller | None:
     """Return who holds this token."""
     found = ApiToken.find(token)
     return Caller(token_id=found[0], name=found[1], role="service") if found else None
+
+
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document, which is the same whatever the settings are."""
+    settings = Settings(database_url="postgresql://", redis_url="redis://localhost", state_dir=Path("/"))
+    return openapi.build(routes(settings, Wakeups(settings.redis_url)))

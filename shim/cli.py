@@ -1,5 +1,6 @@
 """The command `cloudpods`. Each command loads what it needs only when it runs, so that all of them start fast."""
 
+import json
 import logging
 import os
 import sys
@@ -192,6 +193,14 @@ def check(obj: dict[str, Any]) -> None:
         faults += not ok
     if faults:
         raise CloudPodsError(f"{faults} fault{'s' if faults > 1 else ''}")
+
+
+@main.command()
+def openapi() -> None:
+    """Print the API's OpenAPI document, which the API itself serves at /openapi.json."""
+    from shim import app
+
+    click.echo(json.dumps(app.document(), indent=2))
 
 
 def _connect(obj: dict[str, Any]) -> None:

@@ -3,9 +3,10 @@
 from dataclasses import replace
 from functools import reduce
 from operator import or_
-from typing import Any
+from typing import Annotated, Any
 
 import falcon
+from pydantic import Field
 
 from shim.cloudpods import backup, create, destroy, health, power, scale, snapshot
 from shim.cloudpods.answer_schemas import AcceptedAnswer, CloudPodAnswer, HealthAnswer, SnapshotAnswer
@@ -94,7 +95,7 @@ class Actions:
     def declare(self, declared: Operation) -> Operation:
         """Return the declaration with the body of each action."""
         models: Any = [as_action(name, model) for name, (model, _) in self._actions.items()]
-        return replace(declared, body=reduce(or_, models))
+        return replace(declared, body=Annotated[reduce(or_, models), Field(discriminator="action")])
 
     @operation(permission="pods:change", query=Query, answer=AcceptedAnswer, status=202)
     def on_post(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:

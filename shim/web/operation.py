@@ -4,7 +4,7 @@ Authorization (`web/auth.py`), the check of queries, the OpenAPI document and th
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import falcon
@@ -21,16 +21,20 @@ Responder = TypeVar("Responder", bound=Callable[..., Any])
 class Operation:
     """One method of one route.
 
-    `permission` None: any known caller may. `query`, `body` and `answer` are models (`body` may be a union of them); a route
-    takes the query parameters of its model and no others. `etag`: the answer names its state, a change heeds `If-Match`.
-    `streams`: it also answers `text/event-stream`. `problems`: statuses beyond those that every route of its kind can answer.
+    `permission` None: any known caller may; `public`: anybody, its resource says so. `query`, `body` and `answer` are models
+    (`body` may be a union of them); a route takes the query parameters of its model and no others. `etag`: the answer names its
+    state, a change heeds `If-Match`. `streams`: it also answers `text/event-stream`. `problems`: statuses beyond those that
+    every route of its kind can answer.
     """
 
     permission: Permission | None
+    public: bool = False
     query: type[Query] | None = None
     body: Any = None
     answer: Any = None
     status: int = 200
+    # Further statuses that bring the same answer.
+    statuses: tuple[int, ...] = ()
     summary: str = ""
     media_type: str = falcon.MEDIA_JSON
     etag: bool = False
@@ -56,7 +60,11 @@ def of(resource: object, method: str) -> Operation | None:
     """
     declared: Operation | None = getattr(getattr(resource, f"on_{method.lower()}", None), "operation", None)
     complete = getattr(resource, "declare", None)
-    return complete(declared) if declared is not None and complete is not None else declared
+    if declared is None:
+        return None
+    if getattr(resource, "public", False):
+        return replace(declared, public=True)
+    return complete(declared) if complete is not None else declared
 
 
 class Queries:

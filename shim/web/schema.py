@@ -35,6 +35,10 @@ class Request(BaseModel):
         return self.model_dump(by_alias=True, exclude_none=True)
 
 
+class Nothing(Request):
+    """The body of a route that needs none: absent, or an object without fields."""
+
+
 class Query(BaseModel):
     """The parent of every set of query parameters, and itself the empty one: each is text, at most once, none is unknown."""
 
@@ -55,11 +59,6 @@ class PageAnswer(Answer, Generic[Item]):
 
     items: list[Item]
     next: str | None
-
-    @classmethod
-    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
-        """Return the name in the OpenAPI document: `CloudPodPage` of `CloudPodAnswer`."""
-        return str(params[0].__name__).removesuffix("Answer") + "Page"
 
 
 def _flag(text: object) -> object:
