@@ -165,6 +165,29 @@ def adopt(obj: dict[str, Any], /, **options: Any) -> None:
 
 
 @main.group()
+def quota() -> None:
+    """What tenants may use and use."""
+
+
+@quota.command("recount")
+@click.option("--tenant", help="Of this tenant only.")
+@click.option("--nodes", is_flag=True, help="Also look at the nodes, and take the pods' real sizes. Needs a running worker.")
+@click.option("--dry-run", is_flag=True, help="Say what differs, and write nothing; ends with 1 if something does.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
+@click.option("--wait", "wait_s", default=300.0, show_default=True, help="Seconds to wait for each node's look.")
+@click.pass_obj
+def quota_recount(obj: dict[str, Any], /, **options: Any) -> None:
+    """Compare pods, ledger, quotas and shares of nodes, while everything runs, and mend what differs."""
+    from shim.cloudpods import recount_by_hand
+    from shim.jobs.queue import Wakeups
+
+    settings = config.load(**obj)
+    db.connect(settings.database_url, pool_size=1)
+    for line in recount_by_hand.run(Wakeups(settings.redis_url) if options["nodes"] else None, **options):
+        click.echo(line)
+
+
+@main.group()
 def token() -> None:
     """Credentials of the API."""
 

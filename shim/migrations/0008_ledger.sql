@@ -19,6 +19,7 @@ CREATE TABLE cloudpods.quota_entries (
     -- A reservation that no job will end would stay for ever.
     CHECK (state <> 'reserved' OR job_id IS NOT NULL)
 );
+CREATE INDEX quota_entries_tenant ON cloudpods.quota_entries (tenant_id);
 CREATE INDEX quota_entries_open ON cloudpods.quota_entries (tenant_id) WHERE state = 'reserved';
 CREATE INDEX quota_entries_pod ON cloudpods.quota_entries (cloud_pod_id);
 

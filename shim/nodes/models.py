@@ -100,9 +100,11 @@ class Allocation(Model):
         ).execute()
 
     @classmethod
-    def resize(cls, cloud_pod_id: str, cores: int, memory_mb: int) -> None:
-        """Book a pod's new size."""
-        cls.update(used_cpu_cores=cores, used_memory_mb=memory_mb).where(cls.cloud_pod_id == cloud_pod_id).execute()
+    def resize(cls, cloud_pod_id: str, cores: int, memory_mb: int, disk_gb: int | None = None) -> None:
+        """Book a pod's new size; its disk's, if given."""
+        disk = {} if disk_gb is None else {"used_disk_gb": disk_gb}
+        size = cls.update(used_cpu_cores=cores, used_memory_mb=memory_mb, **disk)
+        size.where(cls.cloud_pod_id == cloud_pod_id).execute()
 
     @classmethod
     def move(cls, cloud_pod_ids: list[str], node_id: str) -> None:

@@ -7,6 +7,10 @@ from shim.db import Model
 from shim.quotas.amount import Amount
 
 _AMOUNT = "pods, cpu_cores, ram_mb, disk_gb"
+_COMMITTED = """
+SELECT coalesce(sum(pods), 0), coalesce(sum(cpu_cores), 0), coalesce(sum(ram_mb), 0), coalesce(sum(disk_gb), 0)
+FROM quota_entries WHERE state = 'committed'
+"""
 
 
 class QuotaEntry(Model):
@@ -38,12 +42,12 @@ class QuotaEntry(Model):
     @classmethod
     def committed(cls, cloud_pod_id: str) -> Amount:
         """Return what a pod has by the ledger."""
-        (found,) = db.rows(
-            "SELECT coalesce(sum(pods), 0), coalesce(sum(cpu_cores), 0), coalesce(sum(ram_mb), 0), coalesce(sum(disk_gb), 0)"
-            " FROM quota_entries WHERE cloud_pod_id = %s AND state = 'committed'",
-            (cloud_pod_id,),
-        )
-        return Amount(*found)
+        return Amount(*db.rows(f"{_COMMITTED} AND cloud_pod_id = %s", (cloud_pod_id,))[0])
+
+    @classmethod
+    def total(cls, tenant_id: str) -> Amount:
+        """Return what a tenant has by the ledger."""
+        return Amount(*db.rows(f"{_COMMITTED} AND tenant_id = %s", (tenant_id,))[0])
 
     @classmethod
     def reserved(cls, tenant_id: str) -> dict[str, Amount]:

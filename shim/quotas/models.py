@@ -85,6 +85,12 @@ class TenantQuota(Model):
         return Amount(*used)
 
     @classmethod
+    def set_used(cls, tenant_id: str, used: Amount) -> None:
+        """Write what a tenant uses, as its ledger has it."""
+        columns = dict(zip(USED, used.values(), strict=True))
+        cls.update(**columns).where(cls.tenant == tenant_id).execute()
+
+    @classmethod
     def follow(cls, plan: Plan) -> list[str]:
         """Write the plan's limits to the quotas that follow it; return whose those are."""
         return [row[0] for row in db.rows(_FOLLOW, (plan.id,))]

@@ -1,0 +1,154 @@
+"""Counting anew what a tenant uses: pods, ledger, quota and shares of nodes side by side; what differs is mended by an entry.
+
+| kind | what must be equal |
+|---|---|
+| `reservation` | open entries, and unfinished jobs: one of a job that is over is released |
+| `pod` | what a pod has by the ledger, and its size by its row |
+| `used` | the quota's `used_*`, and the sum of the committed entries |
+| `share` | a pod's allocation on its node, and its size by its row |
+
+By its row a pod has its size while it is provisioning, active or deleting, and when it failed and its allocation was kept,
+since something of it may be on the node; else it has nothing. By the ledger it has its committed entries, and what the
+unfinished job that makes it has reserved.
+
+One transaction per tenant, under the lock of the tenant's quota: every change of a pod's size or end commits under it together
+with its entry, so that what is read then belongs together. Orders and outcomes of that tenant wait for it, others do not.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from shim import db
+from shim.db import database
+from shim.events.models import CloudPodEvent
+from shim.nodes.models import Allocation, CloudPodNode
+from shim.quotas import correction
+from shim.quotas.amount import NONE, Amount
+from shim.quotas.ledger_models import QuotaEntry
+from shim.quotas.models import TenantQuota
+
+TENANTS_AT_ONCE = 500
+
+_PODS = """
+SELECT p.id, p.vmid, p.node_id, p.status = 'deleted' OR (p.status = 'failed' AND a.id IS NULL),
+       p.cores, p.memory_mb, p.disk_gb, a.id, a.used_cpu_cores, a.used_memory_mb, a.used_disk_gb,
+       h.pods, h.cpu_cores, h.ram_mb, h.disk_gb, h.making
+FROM cloud_pods p
+LEFT JOIN cloud_pod_allocations a ON a.cloud_pod_id = p.id
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(e.pods), 0) AS pods, coalesce(sum(e.cpu_cores), 0) AS cpu_cores,
+           coalesce(sum(e.ram_mb), 0) AS ram_mb, coalesce(sum(e.disk_gb), 0) AS disk_gb,
+           coalesce(bool_or(e.state = 'reserved'), false) AS making
+    FROM quota_entries e LEFT JOIN cloud_pod_jobs j ON j.id = e.job_id
+    WHERE e.cloud_pod_id = p.id AND (e.state = 'committed' OR (
+        e.state = 'reserved' AND j.status IN ('queued', 'running') AND j.type IN ('CREATE', 'ADOPT', 'RESTORE')))
+) h
+WHERE p.tenant_id = %s ORDER BY p.created_at, p.id
+"""
+_STALE = """
+SELECT e.job_id, e.cloud_pod_id, e.pods, e.cpu_cores, e.ram_mb, e.disk_gb
+FROM quota_entries e JOIN cloud_pod_jobs j ON j.id = e.job_id
+WHERE e.tenant_id = %s AND e.state = 'reserved' AND j.status NOT IN ('queued', 'running') ORDER BY e.id
+"""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something that is not what it should be."""
+
+    kind: str
+    tenant_id: str
+    cloud_pod_id: str | None
+    vmid: int | None
+    expected: Amount
+    found: Amount
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as programs read it."""
+        amounts = {"expected": self.expected.as_json(), "found": self.found.as_json()}
+        return {"kind": self.kind, "tenantId": self.tenant_id, "cloudPodId": self.cloud_pod_id, "vmid": self.vmid, **amounts}
+
+
+@dataclass(frozen=True)
+class _Pod:
+    """A pod as its row, its share of a node and the ledger have it."""
+
+    id: str
+    vmid: int
+    node_id: str
+    size: Amount
+    share: Amount
+    has_share: bool
+    has: Amount
+    making: bool
+
+
+def tenants() -> Iterator[str]:
+    """Yield the ids of all tenants, deleted ones too: what they had must have been given back."""
+    after = ""
+    while page := db.rows("SELECT id FROM tenants WHERE id > %s ORDER BY id LIMIT %s", (after, TENANTS_AT_ONCE)):
+        yield from (id for (id,) in page)
+        after = page[-1][0]
+
+
+def recount(tenant_id: str, *, mend: bool) -> list[Difference]:
+    """Return what is not as it should be of a tenant's quota, mended if asked."""
+    with database.atomic():
+        _, used = TenantQuota.balance(tenant_id)
+        total = QuotaEntry.total(tenant_id)
+        stale = db.rows(_STALE, (tenant_id,))
+        pods = [_pod(row) for row in db.rows(_PODS, (tenant_id,))]
+        if mend:
+            # What is used first: what is mended after it is added to it.
+            correction.use(tenant_id, total, used)
+            correction.release([row[0] for row in stale])
+            wrong = [pod for pod in pods if pod.size != pod.has]
+            made = {pod.id for pod in wrong if pod.making}
+            correction.correct(tenant_id, {pod.id: pod.size - pod.has for pod in wrong}, made)
+            for pod in filter(_share_differs, pods):
+                _mend_share(tenant_id, pod)
+        return [
+            *([Difference("used", tenant_id, None, None, total, used)] if total != used else []),
+            *(Difference("reservation", tenant_id, row[1], None, NONE, Amount(*row[2:])) for row in stale),
+            *(Difference("pod", tenant_id, pod.id, pod.vmid, pod.size, pod.has) for pod in pods if pod.size != pod.has),
+            *(Difference("share", tenant_id, pod.id, pod.vmid, pod.size, pod.share) for pod in filter(_share_differs, pods)),
+        ]
+
+
+def _share_differs(pod: _Pod) -> bool:
+    return pod.has_share != bool(pod.size) or pod.share != pod.size
+
+
+def _mend_share(tenant_id: str, pod: _Pod) -> None:
+    if not pod.size:
+        Allocation.release(pod.id)
+    elif pod.has_share:
+        Allocation.resize(pod.id, pod.size.cores, pod.size.ram_mb, pod.size.disk_gb)
+    else:
+        node = CloudPodNode.get_by_id(pod.node_id)
+        Allocation.take(node, pod.id, tenant_id, pod.size.cores, pod.size.ram_mb, pod.size.disk_gb)
+    CloudPodEvent.record(
+        "WARN",
+        f"Share of the node recounted: {pod.size}",
+        tenant_id=tenant_id,
+        cloud_pod_id=pod.id,
+        action="SHARE_RECOUNTED",
+        before=pod.share.as_json(),
+        after=pod.size.as_json(),
+    )
+
+
+def _pod(row: tuple[Any, ...]) -> _Pod:
+    id, vmid, node_id, gone, cores, memory_mb, disk_gb, allocation = row[:8]
+    has_share = allocation is not None
+    return _Pod(
+        id=id,
+        vmid=vmid,
+        node_id=node_id,
+        size=NONE if gone else Amount.of_pod(cores, memory_mb, disk_gb),
+        share=Amount.of_pod(*row[8:11]) if has_share else NONE,
+        has_share=has_share,
+        has=Amount(*row[11:15]),
+        making=row[15],
+    )

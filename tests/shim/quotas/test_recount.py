@@ -1,0 +1,130 @@
+"""`cloudpods quota recount`: every way in which ledger, pods, quotas and shares can differ is found, told and mended."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from shim.cli import main
+from shim.cloudpods.recount import recount
+from shim.worker.playbook import Outcome
+
+TENANT, OTHER = "TENANT-123", "TENANT-456"
+BODY = {"tenantId": TENANT, "hostname": "client-portal", "cores": 2, "memoryMb": 2048, "diskGb": 8}
+FAULTS = {
+    "used": "UPDATE tenant_quotas SET used_cpu_cores = used_cpu_cores + 1 WHERE tenant_id = 'TENANT-123'",
+    "used below nothing in between": "UPDATE tenant_quotas SET used_cloud_pods = 0, used_cpu_cores = 0",
+    "pod": "UPDATE cloud_pods SET cores = 7 WHERE vmid = 9101",
+    "pod that ended": "UPDATE cloud_pods SET status = 'deleted' WHERE vmid = 9101",
+    "pod that failed clean": (
+        "DELETE FROM cloud_pod_allocations a USING cloud_pods p WHERE p.id = a.cloud_pod_id AND p.vmid = 9101;"
+        "UPDATE cloud_pods SET status = 'failed' WHERE vmid = 9101"
+    ),
+    "entry": "DELETE FROM quota_entries WHERE job_id IS NULL",
+    "entry of a pod that is being made": "DELETE FROM quota_entries WHERE state = 'reserved'",
+    "entry too small of a pod that is being made": "UPDATE quota_entries SET cpu_cores = 1 WHERE state = 'reserved'",
+    "entry too large": "UPDATE quota_entries SET cpu_cores = 100 WHERE state = 'committed'",
+    "reservation": "UPDATE cloud_pod_jobs SET status = 'cancelled'",
+    "share": "UPDATE cloud_pod_allocations SET used_memory_mb = 1",
+    "share of a disk": "UPDATE cloud_pod_allocations SET used_disk_gb = 1",
+    "no share": "DELETE FROM cloud_pod_allocations",
+}
+
+
+@pytest.fixture
+def cloudpods(servers, tmp_path):
+    """Return a way to run the command on the test's database."""
+    environ = {
+        "CLOUDPODS_DATABASE_URL": servers.database_url,
+        "CLOUDPODS_REDIS_URL": servers.redis_url,
+        "CLOUDPODS_STATE_DIR": str(tmp_path),
+    }
+    return lambda *words: CliRunner().invoke(main, ["quota", "recount", *words], env=environ)
+
+
+@pytest.fixture
+def estate(rows, api):
+    """Make a pod of each tenant, and one of the first that is being made."""
+    rows.pod(vmid=9101)
+    rows.pod(vmid=9201, tenant_id=OTHER, node="lab2")
+    answer = api.simulate_post("/internal/cloudpods", json={**BODY, "vmid": 9102})
+    assert answer.status_code == 202
+    return answer
+
+
+def kinds(result):
+    return {row["kind"] for row in json.loads(result.stdout)["differences"]}
+
+
+def test_an_estate_without_a_fault_has_no_difference(estate, cloudpods):
+    result = cloudpods("--dry-run")
+    assert (result.exit_code, result.output) == (0, "2 tenants counted, 0 differences\n")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_found_by_a_dry_run_which_writes_nothing_and_then_mended_once(estate, cloudpods, sql, fault):
+    sql(FAULTS[fault])
+    before = sql("SELECT * FROM quota_entries ORDER BY id"), sql("SELECT * FROM tenant_quotas ORDER BY id"), sql.counts()
+    dry = cloudpods("--dry-run", "--json")
+    assert dry.exit_code == 1
+    assert fault.split(maxsplit=1)[0].replace("entry", "pod").replace("no", "share") in kinds(dry)
+    assert before == (
+        sql("SELECT * FROM quota_entries ORDER BY id"),
+        sql("SELECT * FROM tenant_quotas ORDER BY id"),
+        sql.counts(),
+    )
+    events = sql.value("SELECT count(*) FROM cloud_pod_events")
+    mended = cloudpods("--json")
+    assert mended.exit_code == 0
+    assert kinds(mended) == kinds(dry)
+    assert sql.value("SELECT count(*) FROM cloud_pod_events") > events, "nothing was told"
+    again = cloudpods("--dry-run", "--json")
+    assert (again.exit_code, kinds(again)) == (0, set()), again.output
+
+
+def test_a_line_says_whose_what_and_how_much(estate, cloudpods, sql):
+    sql("UPDATE cloud_pods SET cores = 7 WHERE vmid = 9101")
+    line = cloudpods("--tenant", TENANT).output.splitlines()[0]
+    assert line.startswith("TENANT-123: pod 9101: 1 pods, 2 cores")
+    assert "1 pods, 7 cores" in line
+
+
+def test_one_tenants_recount_leaves_the_others_alone(estate, cloudpods, sql):
+    sql("UPDATE tenant_quotas SET used_cpu_cores = 99")
+    assert cloudpods("--tenant", TENANT).output.count("mended") == 1
+    assert sql.value("SELECT used_cpu_cores FROM tenant_quotas WHERE tenant_id = %s", OTHER) == 99
+
+
+def test_an_unknown_tenant_is_said_in_a_line(estate, cloudpods):
+    result = cloudpods("--tenant", "nobody")
+    assert result.exit_code == 1
+    assert "there is no tenant 'nobody'" in result.output
+
+
+@pytest.mark.parametrize("fault", ["entry of a pod that is being made", "entry too small of a pod that is being made"])
+@pytest.mark.parametrize("ending", ["success", "failed"])
+def test_what_was_mended_while_a_pod_was_made_ends_right_with_its_job(estate, cloudpods, finish, sql, fault, ending):
+    sql(FAULTS[fault])
+    cloudpods()
+    created = Outcome({"vmid": 9102, "ip": "10.1.10.91", "changed": True}, None)
+    failed = Outcome(None, {"msg": "no", "retryable": False, "left_behind": "nothing"})
+    finish(estate, created if ending == "success" else failed)
+    assert cloudpods("--dry-run").exit_code == 0
+    used = sql.value("SELECT used_cloud_pods FROM tenant_quotas WHERE tenant_id = %s", TENANT)
+    assert used == (2 if ending == "success" else 1)
+
+
+@pytest.mark.usefixtures("estate")
+def test_another_tenants_orders_do_not_wait_for_a_recount(settings, api):
+    from shim import db
+
+    with db.session(), db.database.atomic():
+        recount(TENANT, mend=True)
+        body = {**BODY, "tenantId": OTHER}
+        import threading
+
+        answers = []
+        other = threading.Thread(target=lambda: answers.append(api.simulate_post("/internal/cloudpods", json=body)))
+        other.start()
+        other.join(10)
+        assert [answer.status_code for answer in answers] == [202]
