@@ -6,7 +6,6 @@ from typing import Any
 import falcon
 
 from shim import db
-from shim.caller import Caller
 from shim.cloudpods import backup_resources as backups
 from shim.cloudpods import drift_resources as drift
 from shim.cloudpods import event_resources as events
@@ -19,8 +18,9 @@ from shim.jobs import resources as jobs
 from shim.jobs.queue import Wakeups
 from shim.quotas import resources as quotas
 from shim.tenants import resources as users
+from shim.tenants import token_resources as tokens
+from shim.tenants.callers import Callers
 from shim.tenants.kept_answers import KeptAnswer
-from shim.tenants.models import ApiToken
 from shim.web import documents, openapi, operation, problems
 from shim.web.auth import Authentication, Credentials, RequestIds
 from shim.web.connection import Connection
@@ -34,7 +34,7 @@ PREFIXES = ("/internal", "/api")
 def create(settings: Settings) -> falcon.App[Any, Any]:
     """Return the WSGI application. Opens no connection."""
     db.connect(settings.database_url, pool_size=settings.api_threads + 1)
-    who: Any = [RequestIds(), Credentials(), Connection(), Authentication(find_caller)]
+    who: Any = [RequestIds(), Credentials(), Connection(), Authentication(Callers(settings).find)]
     middleware: Any = [*who, operation.Queries(), Idempotency(KeptAnswer)]
     app: falcon.App[Any, Any] = falcon.App(middleware=middleware)
     problems.register(app)
@@ -70,6 +70,8 @@ def routes(settings: Settings, wakeups: Wakeups) -> dict[str, object]:
         "/users/{user_id}": users.OneUser(),
         "/plans": quotas.Plans(),
         "/plans/{plan_id}": quotas.OnePlan(),
+        "/tokens": tokens.Tokens(),
+        "/tokens/{token_id}": tokens.OneToken(),
         "/jobs/{job_id}": jobs.Job(),
         "/jobs/{job_id}/events": events.JobEvents(),
         "/cloudpods/{reference}/events": events.PodEvents(),
@@ -87,12 +89,6 @@ def routes(settings: Settings, wakeups: Wakeups) -> dict[str, object]:
     every = {**public, **prefixed}
     every["/openapi.json"] = documents.OpenApi(every)
     return every
-
-
-def find_caller(token: str) -> Caller | None:
-    """Return who holds this token."""
-    found = ApiToken.find(token)
-    return Caller(token_id=found[0], name=found[1], role="service") if found else None
 
 
 def document() -> dict[str, Any]:

@@ -18,8 +18,12 @@ from typing import Literal
 
 from shim.errors import Forbidden
 
-Role = Literal["service", "owner", "admin", "dev", "billing"]
+UserRole = Literal["owner", "admin", "dev", "billing"]
+Role = Literal["service", UserRole]
 Permission = Literal["pods:read", "pods:change", "health:refresh", "quota:read", "manage"]
+
+# What a user's id, the panel's own string, may be: it stands in events and jobs.
+USER_ID = r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}"
 
 _CHANGE: frozenset[Permission] = frozenset({"pods:read", "pods:change", "health:refresh", "quota:read"})
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
@@ -115,6 +119,13 @@ def sees(tenant_id: str | None) -> bool:
     """Return whether whoever asks may know of this tenant's things."""
     only = only_tenant()
     return only is None or only == tenant_id
+
+
+def require(permission: Permission) -> None:
+    """Raise Forbidden when whoever asks has not this permission beside the route's own; the house has every one."""
+    caller = current()
+    if caller is not None:
+        caller.require(permission)
 
 
 def requested_by(said: str | None) -> str | None:

@@ -5,12 +5,13 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import peewee
 
 from shim import config, db, migrations
+from shim.caller import UserRole
 from shim.errors import CloudPodsError
 
 
@@ -194,14 +195,48 @@ def token() -> None:
 
 @token.command("create")
 @click.argument("name", default="panel")
+@click.option("--tenant", help="The tenant a user's token is for; without it, it is a service's.")
+@click.option("--role", type=click.Choice(get_args(UserRole)), help="What the user may do there.")
+@click.option("--user", help="The user's id: the panel's own string.")
+@click.option("--expires-days", type=click.IntRange(1, 3650), help="Days it is good for; without it, until it is revoked.")
 @click.pass_obj
-def token_create(obj: dict[str, Any], name: str) -> None:
-    """Make a service token and print it; it is not shown again."""
-    from shim.tenants.models import ApiToken
+def token_create(obj: dict[str, Any], /, **options: Any) -> None:
+    """Make a token and print its secret; it is not shown again."""
+    from shim.tenants.grant import grant
+    from shim.tenants.token_schemas import CreateToken
+    from shim.web.body import parse
+
+    names = {"name": "name", "tenant": "tenantId", "role": "role", "user": "userId", "expires_days": "expiresInDays"}
+    wanted = parse(CreateToken, {names[name]: value for name, value in options.items() if value is not None})
+    _connect(obj)
+    with db.session():
+        click.echo(grant(wanted).secret)
+
+
+@token.command("list")
+@click.option("--tenant", help="Only those bound to this tenant.")
+@click.pass_obj
+def token_list(obj: dict[str, Any], tenant: str | None) -> None:
+    """List the tokens, newest first, also expired and revoked ones."""
+    from shim.tenants.tokens import ApiToken
 
     _connect(obj)
     with db.session():
-        click.echo(ApiToken.issue(name))
+        for found in ApiToken.newest(tenant):
+            click.echo(found.as_line())
+
+
+@token.command("revoke")
+@click.argument("token_id")
+@click.pass_obj
+def token_revoke(obj: dict[str, Any], token_id: str) -> None:
+    """Make a token worthless from now on; `token list` shows the ids."""
+    from shim.tenants.grant import revoke
+
+    _connect(obj)
+    with db.session():
+        revoke(token_id)
+    click.echo(f"token {token_id}: revoked")
 
 
 @main.command()

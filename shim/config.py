@@ -26,6 +26,10 @@ DRILL_VMIDS = 900_000_000
 HIGHEST_VMID = 999_999_999
 
 
+# What no message may quote.
+_SECRET = ("database_url", "redis_url", "jwt_key")
+
+
 def default_state_dir() -> Path:
     """Return where state goes when nothing says otherwise."""
     if os.geteuid() == 0:
@@ -76,6 +80,27 @@ class Settings(BaseModel):
     ] = ("moved",)
     tick_s: Annotated[float, Field(gt=0, description="How often the scheduler looks")] = 1.0
     stop_grace_s: Annotated[float, Field(ge=0, description="How long a stopping worker may finish its run")] = 20.0
+
+    jwt_key: Annotated[
+        str | None, Field(repr=False, description="Key of the panel's JWTs: a PEM public key, or a shared secret of 32 bytes")
+    ] = None
+    jwt_algorithms: Annotated[tuple[str, ...], BeforeValidator(_words), Field(description="Their algorithms, with commas")] = ()
+    jwt_issuer: Annotated[str | None, Field(min_length=1, description="Their `iss`; needed with a key")] = None
+    jwt_audience: Annotated[str | None, Field(min_length=1, description="Their `aud`; needed with a key")] = None
+
+    @model_validator(mode="after")
+    def _jwts_whole(self) -> "Settings":
+        if self.jwt_key is None:
+            if self.jwt_algorithms or self.jwt_issuer or self.jwt_audience:
+                raise ValueError("JWT_ALGORITHMS, JWT_ISSUER and JWT_AUDIENCE are of no use without JWT_KEY")
+            return self
+        if self.jwt_issuer is None or self.jwt_audience is None:
+            raise ValueError("JWT_KEY needs JWT_ISSUER and JWT_AUDIENCE: else a token for somebody else would do here")
+        # Costs a fifth of a second: only where there is a key.
+        from shim import jwt_key  # noqa: PLC0415
+
+        jwt_key.read(self.jwt_key, self.jwt_algorithms)
+        return self
 
     @model_validator(mode="after")
     def _vmids_in_order(self) -> "Settings":
@@ -156,10 +181,14 @@ def _fallbacks(environ: Mapping[str, str]) -> dict[str, object]:
 
 def _explain(error: dict[str, object]) -> str:
     loc = error["loc"]
-    name = PREFIX + str(loc[0] if isinstance(loc, tuple) and loc else "").upper()
+    if not isinstance(loc, tuple) or not loc:
+        # A rule of several settings, which names them; its input is all of them, the secret ones too.
+        return str(error["msg"]).removeprefix("Value error, ")
+    name = PREFIX + str(loc[0]).upper()
     if error["type"] == "missing":
         hint = Settings.model_fields[name.removeprefix(PREFIX).lower()].description
         return f"{name} is not set ({hint}); set it, or run `cloudpods up`, which brings its own"
     if error["type"] == "extra_forbidden":
         return f"{name} is no setting of CloudPods; remove it or correct its spelling"
-    return f"{name}={error.get('input')!r}: {error['msg']}"
+    said = "" if loc[0] in _SECRET else f"={error.get('input')!r}"
+    return f"{name}{said}: {error['msg']}"

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import falcon
 from pydantic import Field
 
+from shim import caller
 from shim.cloudpods import backup, create, destroy, health, power, scale, snapshot
 from shim.cloudpods.answer_schemas import AcceptedAnswer, CloudPodAnswer, HealthAnswer, SnapshotAnswer
 from shim.cloudpods.list_resources import AllPods
@@ -167,6 +168,7 @@ class Health:
         """Answer with the latest stored health; `?refresh=1` also queues a check and names its job."""
         answer = health.as_json(CloudPod.find(reference))
         if request.context.query.refresh:
+            caller.require("health:refresh")
             job, _ = health.check(reference)
             self._wakeups.announce([(job.id, job.type)])
             answer["job"] = job.as_json()

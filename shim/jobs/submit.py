@@ -27,6 +27,9 @@ def submit(
     """
     action = ACTIONS[type]
     requested_by = caller.requested_by(requested_by)
+    if "requestedBy" in payload:
+        # What the body says of it counts no more here than there.
+        payload = {**payload, "requestedBy": requested_by}
     job = CloudPodJob.create(
         type=type,
         tenant_id=tenant_id,

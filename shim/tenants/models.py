@@ -1,7 +1,5 @@
-"""Tenants, users, plans and API tokens (the master spec's section 1.1)."""
+"""Tenants, users and plans (the master spec's section 1.1)."""
 
-import hashlib
-import secrets
 from typing import Any
 
 import peewee
@@ -11,7 +9,6 @@ from shim import caller, db
 from shim.db import Model, new_id
 from shim.errors import FieldError, Invalid, NotFound
 
-TOKEN_PREFIX = "cpods_"
 LIMITS = ("max_cloud_pods", "max_cpu_cores", "max_ram_mb", "max_disk_gb")
 # Between a deleted tenant's slug and its id.
 DELETED = "~"
@@ -224,40 +221,12 @@ class Tenant(Model):
             "deletedAt": db.iso(self.deleted_at),
         }
 
-
-class ApiToken(Model):
-    """A credential; only its hash is kept. The secret has 256 random bits, so a plain hash cannot be guessed back."""
-
-    id = peewee.TextField(primary_key=True, default=new_id)
-    name = peewee.TextField()
-    kind = peewee.TextField(default="service")
-    token_hash = peewee.TextField(unique=True)
-    expires_at = peewee.DateTimeField(null=True)
-    revoked_at = peewee.DateTimeField(null=True)
-
-    class Meta:
-        table_name = "api_tokens"
-
     @classmethod
-    def issue(cls, name: str) -> str:
-        """Store a new token of this name and return its secret, which is shown this once."""
-        secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
-        cls.insert(id=new_id(), name=name, token_hash=_hash(secret)).execute()
-        return secret
-
-    @classmethod
-    def find(cls, secret: str) -> tuple[str, str] | None:
-        """Return (id, name) of the live token with this secret."""
-        found = db.rows(
-            "SELECT id, name FROM api_tokens WHERE token_hash = %s AND revoked_at IS NULL"
-            " AND (expires_at IS NULL OR expires_at > now())",
-            (_hash(secret),),
+    def is_there(cls, tenant_id: str) -> bool:
+        """Return whether there is such a tenant: asked before it is known who asks."""
+        return "\x00" not in tenant_id and bool(
+            db.rows("SELECT 1 FROM tenants WHERE id = %s AND deleted_at IS NULL", (tenant_id,))
         )
-        return (found[0][0], found[0][1]) if found else None
-
-
-def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def _one(query: Any, kind: str, id: str) -> Any:

@@ -9,6 +9,7 @@ from shim.events.models import CloudPodEvent
 from shim.tenants.models import User
 from shim.tenants.refusals import in_use, taken
 from shim.tenants.schemas import ChangeUser, CreateUser
+from shim.tenants.tokens import ApiToken
 
 Check = Callable[[datetime], None]
 
@@ -37,9 +38,10 @@ def change(user_id: str, request: ChangeUser, check: Check) -> User:
 
 
 def delete(user_id: str, check: Check) -> None:
-    """Delete the user and write an event. Raises Conflict for one who owns a tenant."""
+    """Delete the user, revoke its tokens and write an event. Raises Conflict for one who owns a tenant."""
     with database.atomic():
         check(User.hold(user_id).updated_at)
         with in_use("user", user_id):
             User.delete().where(User.id == user_id).execute()
+        ApiToken.revoke_all(user_id)
         CloudPodEvent.record("INFO", "user deleted", action="USER_DELETED", userId=user_id)

@@ -17,7 +17,7 @@ from shim.web import operation
 ACTING_USER = "X-Acting-User"
 REQUEST_ID = "X-Request-Id"
 
-_USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
+_USER = re.compile(caller.USER_ID)
 _REQUEST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
@@ -56,7 +56,7 @@ class Authentication:
             return
         found = self._find(request.context.token)
         if found is None:
-            raise Unauthenticated("the token is unknown, expired or revoked")
+            raise Unauthenticated("the token is unknown or revoked")
         asking = replace(
             found,
             user_id=_acting_user(request, found),

@@ -69,6 +69,8 @@ def _write(request: falcon.Request, response: falcon.Response, status: int, code
     }
     response.status = status
     response.content_type = "application/problem+json"
+    if status == 401:
+        response.set_header("WWW-Authenticate", "Bearer")
     if status == 503:
         response.set_header("Retry-After", "5")
     response.text = json.dumps(problem, default=str)

@@ -46,7 +46,7 @@ from shim.embedded.redis_server import RedisServer
 from shim.embedded.supervisor import Supervisor
 from shim.jobs.catalog import ACTIONS
 from shim.jobs.models import CloudPodJob
-from shim.tenants.models import ApiToken
+from shim.tenants.tokens import ApiToken, Bound
 from shim.web import operation
 from shim.worker import outcome
 from shim.worker.playbook import Outcome
@@ -147,7 +147,7 @@ class Api(falcon.testing.TestClient):
         self._declared = Declared()
         self.app.add_middleware(self._declared)
         with db.session():
-            self.token = ApiToken.issue("test")
+            self.token = ApiToken.issue("test").secret
 
     def simulate_request(self, *args: Any, **kwargs: Any) -> Any:
         """Send a request, with the token unless `headers` has another Authorization."""
@@ -155,6 +155,11 @@ class Api(falcon.testing.TestClient):
         answer = super().simulate_request(*args, **kwargs)
         assert not self._declared.broken, self._declared.broken
         return answer
+
+    def as_user(self, role: str, tenant: str = TENANT, user: str = "user-1") -> dict[str, str]:
+        """Return the headers of a user who acts in this tenant with this role."""
+        with db.session():
+            return {"Authorization": f"Bearer {ApiToken.issue(role, Bound(tenant, role, user)).secret}"}
 
 
 @pytest.fixture

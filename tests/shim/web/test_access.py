@@ -5,7 +5,7 @@ import pytest
 
 from shim import app, db
 from shim.jobs.queue import Wakeups
-from shim.tenants.models import ApiToken
+from shim.tenants.tokens import ApiToken
 
 PUBLIC = {"/", "/healthz", "/docs", "/redoc", "/openapi.json"}
 EXPECTED = {
@@ -35,6 +35,8 @@ EXPECTED = {
     "/nodes/{node}/adopt": ["POST"],
     "/nodes/{node}/reconcile": ["POST"],
     "/drift": ["GET"],
+    "/tokens": ["GET", "POST"],
+    "/tokens/{token_id}": ["GET", "DELETE"],
     "/jobs/{job_id}": ["GET"],
     "/jobs/{job_id}/events": ["GET"],
     "/cloudpods/{reference}/events": ["GET"],
@@ -53,7 +55,7 @@ def methods(resource):
 
 
 def filled(path):
-    ids = {"job_id": "no-such-job", "user_id": "no-such-user", "plan_id": "no-such-plan"}
+    ids = {"job_id": "no-such-job", "user_id": "no-such-user", "plan_id": "no-such-plan", "token_id": "no-such-token"}
     return path.format(reference="9101", tenant_id="TENANT-123", name="before", node="lab1", **ids)
 
 
@@ -126,15 +128,16 @@ def test_the_schemes_case_does_not_matter(api, scheme):
 
 
 def test_a_token_is_stored_as_its_hash_only(session, sql):
-    secret = ApiToken.issue("panel")
+    secret = ApiToken.issue("panel").secret
     assert secret.startswith("cpods_")
     stored = sql("SELECT id, name, kind, token_hash FROM api_tokens WHERE name = 'panel'")
     assert secret.removeprefix("cpods_") not in str(stored)
-    assert ApiToken.find(secret) == (stored[0][0], "panel")
+    found = ApiToken.holder(secret)
+    assert (found.token_id, found.name, found.role, found.tenant_id) == (stored[0][0], "panel", "service", None)
 
 
 def test_two_tokens_are_two_secrets(session):
-    assert ApiToken.issue("panel") != ApiToken.issue("panel")
+    assert ApiToken.issue("panel").secret != ApiToken.issue("panel").secret
 
 
 def test_a_wrong_method_is_answered_with_those_that_exist(api, settings, assert_problem):
