@@ -123,3 +123,39 @@ class ForeignAnswer(Answer):
     seen_at: Moment | None
     items: list[ForeignPodAnswer]
     job: JobAnswer | None = None
+
+
+class UsageAnswer(Answer):
+    """A pod that a tenant had, as a bill needs it: its present, or last, size."""
+
+    cloud_pod_id: str
+    vmid: int
+    hostname: str
+    region: str
+    status: Literal["provisioning", "active", "failed", "deleting", "deleted"]
+    plan_id: str | None
+    cores: int
+    memory_mb: int
+    swap_mb: int
+    disk_gb: int
+    created_at: Moment
+    deleted_at: Moment | None
+
+
+class DriftAnswer(Answer):
+    """What a comparison of a node with the table found."""
+
+    id: str
+    node: str
+    job_id: str | None
+    looked_at: Moment | None
+    created_at: Moment
+    checked: int
+    counts: dict[str, int]
+    items: list[dict[str, Json]]
+
+
+class LookAnswer(Answer):
+    """The job that looks at a node."""
+
+    job: JobAnswer

@@ -22,7 +22,6 @@ from typing import Any
 
 from shim.config import DRILL_VMIDS
 
-KINDS = ("missing", "moved", "moved_to_unknown_node", "duplicate", "unfinished", "owner", "size", "power", "foreign")
 SIZES = ("cores", "memory_mb", "swap_mb", "disk_gb")
 
 

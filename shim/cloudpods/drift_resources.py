@@ -4,28 +4,26 @@ from typing import Any
 
 import falcon
 
-from shim.cloudpods import compare, reconcile
+from shim.cloudpods import reconcile
+from shim.cloudpods.answer_schemas import DriftAnswer, LookAnswer
 from shim.cloudpods.drift_models import DriftReport
-from shim.errors import Invalid
+from shim.cloudpods.schemas import DriftQuery
 from shim.jobs import looks
 from shim.jobs.queue import Wakeups
-from shim.web import paging
+from shim.web import body, paging
 from shim.web.operation import operation
+from shim.web.schema import Nothing, PageAnswer, Query
 
 
 class Drift:
     """`GET /internal/drift`."""
 
-    @operation(permission="manage")
+    @operation(permission="manage", query=DriftQuery, answer=PageAnswer[DriftAnswer])
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with the newest report of each node, or with `history=1` with all that are kept, newest first."""
-        paging.known_only(request, "node", "kind", "tenantId", "history", "limit", "cursor")
-        kind, node = request.get_param("kind"), request.get_param("node")
-        if kind is not None and kind not in compare.KINDS:
-            raise Invalid.field("kind", f"must be one of {', '.join(compare.KINDS)}")
-        list_reports = _history if request.get_param_as_bool("history") else _newest
-        found, following = list_reports(request, node)
-        shown = {"kind": kind, "tenant_id": request.get_param("tenantId")}
+        asked: DriftQuery = request.context.query
+        found, following = _history(asked) if asked.history else _newest(asked)
+        shown = {"kind": asked.kind, "tenant_id": asked.tenant_id}
         response.media = {"items": [report.as_json(**shown) for report in found], "next": following}
 
 
@@ -36,10 +34,10 @@ class NodeLook:
         self._type, self._payload = type, payload
         self._wakeups = wakeups
 
-    @operation(permission="manage", status=202)
+    @operation(permission="manage", query=Query, body=Nothing, answer=LookAnswer, status=202)
     def on_post(self, request: falcon.Request, response: falcon.Response, node: str) -> None:
         """Take the order, or name the job that does it already."""
-        paging.known_only(request)
+        body.read(request, Nothing)
         job = looks.order(self._type, node, self._payload)
         self._wakeups.announce([(job.id, job.type)])
         response.status = falcon.HTTP_202
@@ -52,12 +50,12 @@ def reconcile_now(mends: tuple[str, ...], wakeups: Wakeups) -> NodeLook:
     return NodeLook(reconcile.TYPE, {"mends": list(mends)}, wakeups)
 
 
-def _newest(request: falcon.Request, node: str | None) -> tuple[list[DriftReport], str | None]:
-    page = paging.read(request, keys=1)
-    found = DriftReport.newest_of_each(page.after[0] if page.after else None, node, page.limit + 1)
+def _newest(asked: DriftQuery) -> tuple[list[DriftReport], str | None]:
+    page = asked.page(keys=1)
+    found = DriftReport.newest_of_each(page.after[0] if page.after else None, asked.node, page.limit + 1)
     shown = found[: page.limit]
     return shown, paging.encode(shown[-1].node.name) if len(found) > page.limit else None
 
 
-def _history(request: falcon.Request, node: str | None) -> tuple[list[DriftReport], str | None]:
-    return paging.newest_first(DriftReport.history(node), DriftReport, paging.read(request, keys=2))
+def _history(asked: DriftQuery) -> tuple[list[DriftReport], str | None]:
+    return paging.newest_first(DriftReport.history(asked.node), DriftReport, asked.page(keys=2))

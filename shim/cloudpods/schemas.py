@@ -11,7 +11,7 @@ from pydantic import AfterValidator, AliasChoices, Field, create_model, model_va
 from pydantic.alias_generators import to_camel
 
 from shim.web.paging import PageQuery
-from shim.web.schema import Flag, Name, Query, Request, described
+from shim.web.schema import Flag, MomentText, Name, Query, Request, described
 
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOSTNAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
@@ -212,3 +212,22 @@ class WhoseQuery(Query):
     """Whose pod it must be; in the query, since a DELETE's body may be lost on its way."""
 
     tenant_id: Name
+
+
+DriftKind = Literal["missing", "moved", "moved_to_unknown_node", "duplicate", "unfinished", "owner", "size", "power", "foreign"]
+
+
+class DriftQuery(PageQuery):
+    """Which reports, and which of their items; `history` lists all that are kept instead of each node's newest."""
+
+    node: str | None = None
+    kind: DriftKind | None = None
+    tenant_id: str | None = None
+    history: Flag = False
+
+
+class UsageQuery(PageQuery):
+    """From when (included) to when (excluded)."""
+
+    since: MomentText | None = None
+    until: MomentText | None = None

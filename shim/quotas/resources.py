@@ -6,47 +6,44 @@ import falcon
 
 from shim.quotas import limits, plans
 from shim.quotas.models import TenantQuota
-from shim.quotas.schemas import ChangeQuota
+from shim.quotas.schemas import ChangeQuota, QuotaAnswer
 from shim.tenants.models import Plan, Tenant
-from shim.tenants.schemas import ChangePlan, CreatePlan
-from shim.web import body, etag, paging, rows
+from shim.tenants.schemas import ChangePlan, CreatePlan, PlanAnswer, PlansQuery
+from shim.web import body, etag, rows
 from shim.web.operation import operation
+from shim.web.schema import PageAnswer, Query
 
 
 class Plans:
     """`/internal/plans`."""
 
-    @operation(permission="manage")
+    @operation(permission="manage", query=PlansQuery, answer=PageAnswer[PlanAnswer])
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with a page of plans, newest first."""
         rows.page(request, response, Plan.listed(rows.filters(request, "slug")), Plan)
 
-    @operation(permission="manage", body=CreatePlan, status=201)
+    @operation(permission="manage", query=Query, body=CreatePlan, answer=PlanAnswer, status=201, etag=True)
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Make a plan."""
-        paging.known_only(request)
         rows.created(request, response, plans.create(body.read(request, CreatePlan)))
 
 
 class OnePlan:
     """`/internal/plans/{id}`."""
 
-    @operation(permission="manage")
+    @operation(permission="manage", query=Query, answer=PlanAnswer, etag=True)
     def on_get(self, request: falcon.Request, response: falcon.Response, plan_id: str) -> None:
         """Answer with the plan."""
-        paging.known_only(request)
         rows.show(response, Plan.find(plan_id))
 
-    @operation(permission="manage", body=ChangePlan)
+    @operation(permission="manage", query=Query, body=ChangePlan, answer=PlanAnswer, etag=True)
     def on_put(self, request: falcon.Request, response: falcon.Response, plan_id: str) -> None:
         """Change the fields that are named; new limits are those of all tenants on the plan that have none of their own."""
-        paging.known_only(request)
         rows.show(response, plans.change(plan_id, body.read(request, ChangePlan), partial(etag.check, request)))
 
-    @operation(permission="manage", status=204)
+    @operation(permission="manage", query=Query, status=204, etag=True)
     def on_delete(self, request: falcon.Request, response: falcon.Response, plan_id: str) -> None:
         """Delete a plan that no tenant has."""
-        paging.known_only(request)
         plans.delete(plan_id, partial(etag.check, request))
         response.status = falcon.HTTP_204
 
@@ -54,14 +51,12 @@ class OnePlan:
 class Quota:
     """`/internal/tenants/{id}/quota`."""
 
-    @operation(permission="quota:read")
+    @operation(permission="quota:read", query=Query, answer=QuotaAnswer, etag=True)
     def on_get(self, request: falcon.Request, response: falcon.Response, tenant_id: str) -> None:
         """Answer with the tenant's limits and what it uses of them."""
-        paging.known_only(request)
         rows.show(response, TenantQuota.of(Tenant.known(tenant_id)))
 
-    @operation(permission="manage", body=ChangeQuota)
+    @operation(permission="manage", query=Query, body=ChangeQuota, answer=QuotaAnswer, etag=True)
     def on_put(self, request: falcon.Request, response: falcon.Response, tenant_id: str) -> None:
         """Set limits for this tenant, or let it follow its plan again."""
-        paging.known_only(request)
         rows.show(response, limits.set_limits(tenant_id, body.read(request, ChangeQuota), partial(etag.check, request)))

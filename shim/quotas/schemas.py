@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from shim.tenants.schemas import Change, Limit, left_out
+from shim.web.schema import Answer, Moment
 
 
 class ChangeQuota(Change):
@@ -21,3 +22,20 @@ class ChangeQuota(Change):
         if "follows_plan" in self.model_fields_set and len(self.model_fields_set) > 1:
             raise ValueError("followsPlan: only without limits; a quota that follows its plan has the plan's")
         return self
+
+
+class QuotaAnswer(Answer):
+    """A tenant's limits and what it uses of them."""
+
+    tenant_id: str
+    max_cloud_pods: int
+    max_cpu_cores: int
+    max_ram_mb: int
+    max_disk_gb: int
+    used_cloud_pods: int
+    used_cpu_cores: int
+    used_ram_mb: int
+    used_disk_gb: int
+    follows_plan: bool
+    created_at: Moment
+    updated_at: Moment

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from shim.web.schema import Name, Request
+from shim.web.paging import PageQuery
+from shim.web.schema import Answer, Flag, Moment, Name, Request
 
 # No control characters, and not blank.
 _TEXT = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
@@ -98,3 +99,67 @@ class ChangeTenant(Change):
     owner_user_id: Name = Field(default_factory=left_out)
     plan_id: Name = Field(default_factory=left_out)
     region: Name = Field(default_factory=left_out)
+
+
+class UsersQuery(PageQuery):
+    """Which users."""
+
+    email: str | None = None
+    role: str | None = None
+
+
+class PlansQuery(PageQuery):
+    """Which plans."""
+
+    slug: str | None = None
+
+
+class TenantsQuery(PageQuery):
+    """Which tenants; `deleted` lists the deleted ones instead."""
+
+    slug: str | None = None
+    plan_id: str | None = None
+    region: str | None = None
+    owner_user_id: str | None = None
+    deleted: Flag = False
+
+
+class UserAnswer(Answer):
+    """A person of the panel."""
+
+    id: str
+    email: str
+    name: str | None
+    role: UserRole
+    created_at: Moment
+    updated_at: Moment
+
+
+class PlanAnswer(Answer):
+    """What a tenant can buy: the limits of its quota."""
+
+    id: str
+    name: str
+    slug: str
+    description: str | None
+    max_cloud_pods: int
+    max_cpu_cores: int
+    max_ram_mb: int
+    max_disk_gb: int
+    backup_policy: BackupPolicy
+    created_at: Moment
+    updated_at: Moment
+
+
+class TenantAnswer(Answer):
+    """A customer."""
+
+    id: str
+    name: str
+    slug: str
+    owner_user_id: str
+    plan_id: str
+    region: str
+    created_at: Moment
+    updated_at: Moment
+    deleted_at: Moment | None

@@ -34,11 +34,13 @@ def created(request: falcon.Request, response: falcon.Response, row: Row) -> Non
 
 def page(request: falcon.Request, response: falcon.Response, query: Any, model: Any) -> None:
     """Answer with a page of a query's rows of this model, newest first."""
-    found, cursor = paging.newest_first(query, model, paging.read(request, keys=2))
+    asked: paging.PageQuery = request.context.query
+    found, cursor = paging.newest_first(query, model, asked.page(keys=2))
     response.media = {"items": [row.as_json() for row in found], "next": cursor}
 
 
-def filters(request: falcon.Request, *names: str, further: tuple[str, ...] = ()) -> dict[str, str]:
-    """Return those of these filters that a query names. Raises Invalid for what is no filter, nor `further`, nor paging."""
-    paging.known_only(request, *names, *further, "limit", "cursor")
-    return {name: value for name in names if (value := request.get_param(name)) is not None}
+def filters(request: falcon.Request, *names: str) -> dict[str, str]:
+    """Return those of these filters, by clients' names, that the query has."""
+    asked: paging.PageQuery = request.context.query
+    given = asked.model_dump(by_alias=True, exclude_none=True)
+    return {name: given[name] for name in names if name in given}

@@ -1,7 +1,7 @@
 """The parents of what clients send and get: camelCase outside, snake_case inside; all three are in the OpenAPI document."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -67,6 +67,16 @@ def _flag(text: object) -> object:
     return _FLAGS[str(text)]
 
 
+def _moment(text: object) -> datetime:
+    try:
+        moment = datetime.fromisoformat(str(text))
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("must be a moment with its zone, such as 2026-01-31T00:00:00Z (a + is written %2B)")
+
+
 def whole(default: int, low: int, high: int) -> Any:
     """Return a query parameter's type: a whole number in decimal digits, from `low` to `high`."""
 
@@ -80,6 +90,7 @@ def whole(default: int, low: int, high: int) -> Any:
 
 
 Flag = Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"type": "string", "enum": list(_FLAGS)})]
+MomentText = Annotated[datetime, BeforeValidator(_moment)]
 # What the database keeps as JSON, whatever it is.
 Json = Annotated[Any, Field(description="Any JSON.")]
 Moment = Annotated[datetime, Field(description="ISO 8601, in UTC.")]

@@ -87,7 +87,7 @@ def test_a_bad_query_is_a_problem(api, assert_problem, query, field):
 
 
 def test_history_is_true_or_false(api, assert_problem):
-    assert_problem(api.simulate_get("/internal/drift?history=odd"), 400)
+    assert_problem(api.simulate_get("/internal/drift?history=odd"), 422, "invalid_request", field="history")
 
 
 def test_a_look_is_ordered_once(api, sql):
