@@ -71,7 +71,8 @@ class Scripts:
             "lock_dir": str(self.lock_dir), "state_dir": str(self.state_dir),
             "vzdump_lock": f"{root}/run/vzdump.lock",
             "pve_dir": f"{root}/etc/pve", "net_unix": f"{root}/run/net-unix",
-            "cgroup_dir": f"{root}/sys/fs/cgroup/lxc", "path": f"{root}/bin:/usr/bin:/bin", "python": sys.executable,
+            "cgroup_dir": f"{root}/sys/fs/cgroup/lxc", "proc_dir": f"{root}/proc",
+            "path": f"{root}/bin:/usr/bin:/bin", "python": sys.executable,
         })  # fmt: skip
 
     def argv(self, name: str, *arguments: str | int) -> list[str]:

@@ -559,6 +559,7 @@ BAD = {
         ("state", "created"),
     ],
     "cloudpod_info": [("vmids", [99]), ("vmids", []), ("script_dir", "sbin"), ("timeout_s", 0)],
+    "node_info": [("script_dir", "sbin"), ("timeout_s", 0)],
     "cloudpod_health": [
         ("vmids", [9101, 99]),
         ("vmids", []),
@@ -585,6 +586,7 @@ GOOD = {
     "cloudpod_power": {"vmid": 9999, "state": "running"},
     "cloudpod_snapshot": {"vmid": 9999, "name": "before"},
     "cloudpod_info": {},
+    "node_info": {},
     "cloudpod_health": {},
 }
 

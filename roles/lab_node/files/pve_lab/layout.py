@@ -32,7 +32,10 @@ FOLDERS = (
     "mnt/vzdump-backups/dump",
     "mnt/t7-backup/dump",
 )
-SIMULATED_FOLDERS = ("sys/fs/cgroup/lxc", "sys/class/net/vmbr0")
+SIMULATED_FOLDERS = ("sys/fs/cgroup/lxc", "sys/class/net/vmbr0", "proc")
+# A node of 64 cores and 256 GiB.
+CPUINFO = "".join(f"processor\t: {number}\nmodel name\t: simulated\n\n" for number in range(64))
+MEMINFO = "MemTotal:       268435456 kB\nMemFree:        134217728 kB\n"
 LINKS = {"etc/pve/local": "nodes/{node}", "etc/pve/lxc": "local/lxc", "etc/pve/qemu-server": "local/qemu-server"}
 USER_CFG = """user:root@pam:1:0:::root@localhost::
 
@@ -100,6 +103,8 @@ class Layout:
         self._once("etc/pve/storage.cfg", storages.format(root=self.root))
         if self.simulated:
             self._once(f"var/lib/vz/template/cache/{TEMPLATE}", "a stand-in for a template: the lab never unpacks it\n")
+            self._once("proc/cpuinfo", CPUINFO)
+            self._once("proc/meminfo", MEMINFO)
             self._once("run/net-unix", runtime.NET_UNIX_HEADER)
         # user.cfg comes last: a node that has it has its core containers, and one destroyed since stays destroyed.
         if self._once("etc/pve/user.cfg", USER_CFG) and not self.check:

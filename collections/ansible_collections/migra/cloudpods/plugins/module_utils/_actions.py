@@ -12,7 +12,7 @@
 | snapshot | the snapshot is there, or not, as asked | cloudpod-snapshot.sh |
 | backup | the same run made one | cloudpod-backup.sh |
 | adopt | the pod has the owner | cloudpod-adopt.sh |
-| info, health | always | |
+| info, health, node | always | |
 
 A restore is in ``_restore.py``, a restore drill in ``_drill.py``.
 """
@@ -34,6 +34,20 @@ POWER = 'cloudpod-power.sh'
 SNAPSHOT = 'cloudpod-snapshot.sh'
 ADOPT = 'cloudpod-adopt.sh'
 HEALTH = 'cloudpod-health.sh'
+# Arguments that sudo's rule for each script lets through. They are shown to sudo only; nothing is run with them.
+PROBES: dict[str, list[str]] = {
+    CREATE: ['--auto-ip'],
+    DESTROY: ['100'],
+    BACKUP: ['100', '--mode', 'snapshot'],
+    'cloudpod-restore.sh': ['100', '--force'],
+    ADOPT: ['100', '--tenant', 'x'],
+    SCALE: ['100', '--cores', '1'],
+    POWER: ['100', '--state', 'running'],
+    SNAPSHOT: ['100', '--action', 'create', '--name', 'x1'],
+    HEALTH: ['--all'],
+    _script.INFO: ['--node'],
+}
+REFUSED_ARGUMENTS = 64
 VERDICTS = ('ok', 'warning', 'critical')
 
 
@@ -163,7 +177,24 @@ class Action:
         _parameters.check(self._params)
         self._require_info()
         document = _script.parse_json(self._scripts.run(_script.INFO, pod.info_arguments(self._params)))
-        return {'changed': False, 'node': document.get('node'), 'pool': document.get('pool'), 'pods': document['pods']}
+        # Scripts of before this knew nothing of clusters.
+        around = {'cluster': document.get('cluster'), 'elsewhere': document.get('elsewhere')}
+        return {'changed': False, 'node': document.get('node'), 'pool': document.get('pool'), **around, 'pods': document['pods']}
+
+    def node(self) -> dict:
+        """Return what the node itself has, and how each of its scripts can be called."""
+        _parameters.check(self._params)
+        self._require_info()
+        scripts = [self._scripts.state(name, arguments) for name, arguments in PROBES.items()]
+        reply = self._scripts.run(_script.INFO, ['--node'], may_fail=True)
+        if reply.rc == REFUSED_ARGUMENTS:
+            # Scripts of before this do not know the option; that they are older is what there is to say.
+            return {'changed': False, 'node': None, 'version': None, 'facts': None, 'scripts': scripts}
+        if reply.rc != 0:
+            raise _script.failure_of(reply, ours=True)
+        document = _script.parse_json(reply)
+        said = {name: document.get(name) for name in ('node', 'version', 'cluster', 'facts')}
+        return {'changed': False, **said, 'scripts': scripts}
 
     def health(self) -> dict:
         """Return the health of many pods: one call, or one for each with a site's own script."""

@@ -206,6 +206,11 @@ def info_spec() -> dict:
     return dict(read_spec(), backups={'type': 'bool', 'default': False})
 
 
+def node_spec() -> dict:
+    """Return the argument spec of node_info."""
+    return _shared(60)
+
+
 def health_spec() -> dict:
     """Return the argument spec of cloudpod_health."""
     return dict(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import os
 import pathlib
 import re
 import signal
@@ -176,6 +177,14 @@ class Scripts:
     def command(self, name: str, arguments: list[str]) -> list[str]:
         """Return the whole argument vector, ``sudo -n`` in front where it is wanted."""
         return (['sudo', '-n'] if self._sudo else []) + [str(self._path(name))] + arguments
+
+    def state(self, name: str, arguments: list[str]) -> dict:
+        """Return whether a script is there, is ours, and may be called with these arguments. It is not run."""
+        path = self._path(name)
+        if not path.exists():
+            return {'name': name, 'present': False, 'ours': False, 'callable': False}
+        allowed = self._start(['sudo', '-n', '-l', str(path), *arguments]).rc == 0 if self._sudo else os.access(path, os.X_OK)
+        return {'name': name, 'present': True, 'ours': self.is_ours(name), 'callable': allowed}
 
     def run(self, name: str, arguments: list[str], may_fail: bool = False) -> Reply:
         """Run a script and return its reply; raise ScriptFailed unless it ended with 0, or ``may_fail`` is true."""

@@ -76,6 +76,17 @@ pool:
   returned: success
   type: str
   sample: ClientPods
+cluster:
+  description: Name and nodes of the Proxmox cluster that the node is in, V(null) if it is in none or its scripts do not tell.
+  returned: success
+  type: dict
+  sample: {name: prod, nodes: [pve1, pve2]}
+elsewhere:
+  description: The pool's containers on other nodes of the cluster. V(null) without O(all), or if the scripts do not tell.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{vmid: 9103, node: pve2}]
 retryable:
   description: Whether the same call may succeed later, for example because the pod is busy.
   returned: failure

@@ -17,6 +17,9 @@
 # | log.bash         | one JSON line per run                                     |
 # | run.bash         | a run's life: begin, signals, failure, end                |
 
+# The collection's, which cloudpod-info.sh tells, so that a node with older scripts is known.
+# shellcheck disable=SC2034
+declare -gr SCRIPTS_VERSION=0.1.0
 LC_ALL=C
 export LC_ALL
 

@@ -1,5 +1,7 @@
 """Prints what this node knows about its pods as JSON: ``python3 -I report info|health [<vmid>…]``, no vmid means all.
 
+``report node`` prints what the node itself has.
+
 ``report host-key <vmid>`` prints the SSH host key that a guest says it has.
 
 Where things are comes in the environment, from settings.bash by way of the script.
@@ -12,6 +14,7 @@ import os
 import sys
 
 import guest
+import hardware
 import health
 import info
 from backups import StorageUnreadable
@@ -29,13 +32,14 @@ def main() -> int:
         return 0
     node = Node(os.environ)
     try:
-        rows = {"info": info.rows, "health": health.rows}[kind](node, vmids or None)
+        document = (
+            hardware.document(node) if kind == "node" else {"info": info, "health": health}[kind].document(node, vmids or None)
+        )
     except OutsidePool as exc:
         return explain(exc, EX_NOPERM)
     except StorageUnreadable as exc:
         return explain(exc, EX_UNAVAILABLE)
-    head = {"node": node.name, "pool": node.pool} if kind == "info" else {"node": node.name}
-    json.dump({**head, "pods": rows}, sys.stdout)
+    json.dump(document, sys.stdout)
     print()
     return 0
 

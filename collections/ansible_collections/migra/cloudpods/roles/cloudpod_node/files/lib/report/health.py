@@ -69,6 +69,11 @@ class Answers:
             self.guests = guest.states([pod.vmid for pod in asked], timeout_s)
 
 
+def document(node: Node, vmids: list[int] | None) -> dict:
+    """Return the answer: a row per vmid."""
+    return {"node": node.name, "pods": rows(node, vmids)}
+
+
 def rows(node: Node, vmids: list[int] | None) -> list[dict]:
     """Return one row per vmid; with ``vmids`` None those of the pool on this node and the unfinished ones.
 

@@ -12,6 +12,12 @@ DEFAULT_MEMORY_MB = 512  # Proxmox's, where a conf is silent
 DEFAULT_SWAP_MB = 512
 
 
+def document(node: Node, vmids: list[int] | None) -> dict:
+    """Return the answer: what the node is and a row per vmid; with ``vmids`` None also the pool's containers elsewhere."""
+    elsewhere = {} if vmids else {"elsewhere": node.elsewhere()}
+    return {**node.head(), **elsewhere, "pods": rows(node, vmids)}
+
+
 def rows(node: Node, vmids: list[int] | None) -> list[dict]:
     """Return one row per vmid; with ``vmids`` None those of the pool on this node and the unfinished ones."""
     found = [row(node, vmid) for vmid in wanted(node, vmids)]

@@ -13,6 +13,7 @@ from confs import AddressLine, Conf, Note, address_lines, conf_files, parse_conf
 
 SOCKET = re.compile(r"@/var/lib/lxc/([0-9]+)/command$", re.MULTILINE)
 VZDUMP = "vzdump"  # the snapshot of a backup under way, which is nobody's
+CLUSTER_NAME = re.compile(r"^\s*cluster_name:\s*(\S+)", re.MULTILINE)
 HOLDER = re.compile(r"([0-9]+) (\S+) (\S+) (\S+)\s*")
 
 
@@ -42,6 +43,26 @@ class Node:
         self._notes_dir = os.path.join(environment["STATE_DIR"], "restoring")
         self._vzdump_lock = environment["VZDUMP_LOCK"]
         self._net_unix = environment["NET_UNIX"]
+        # Only cloudpod-info.sh hands these over.
+        self.version = environment.get("VERSION")
+        self.storage = environment.get("STORAGE")
+        self.proc_dir = environment.get("PROC_DIR", "/proc")
+
+    def head(self) -> dict:
+        """Return what the node is: its name, its pool, its cluster, and whose scripts it has."""
+        return {"node": self.name, "pool": self.pool, "cluster": self.cluster(), "version": self.version}
+
+    def cluster(self) -> dict | None:
+        """Return the name and the nodes of the cluster this node is in; None when it is in none."""
+        found = CLUSTER_NAME.search(read_text(os.path.join(self._pve_dir, "corosync.conf")))
+        if not found:
+            return None
+        return {"name": found[1], "nodes": sorted(os.listdir(os.path.join(self._pve_dir, "nodes")))}
+
+    def elsewhere(self) -> list[dict]:
+        """Return the pool's containers on other nodes of the cluster, by vmid."""
+        there = {vmid: guest.node for vmid, guest in self.guests.items() if guest.kind == "lxc" and guest.node != self.name}
+        return [{"vmid": vmid, "node": node} for vmid, node in sorted(there.items()) if vmid in self.members]
 
     @cached_property
     def guests(self) -> dict[int, Guest]:
