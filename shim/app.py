@@ -26,6 +26,7 @@ from shim.web.auth import Authentication, Credentials, RequestIds
 from shim.web.connection import Connection
 from shim.web.idempotency import Idempotency
 from shim.web.probes import Healthz, Root
+from shim.web.rate_limit import RateLimits
 
 # The master spec's prefix and the panel's: one resource under two names.
 PREFIXES = ("/internal", "/api")
@@ -47,11 +48,14 @@ def create(settings: Settings) -> falcon.App[Any, Any]:
 
 def routes(settings: Settings, wakeups: Wakeups) -> dict[str, object]:
     """Return every route with its resource."""
+    rates = RateLimits(settings)
     changes = {**cloudpods.CHANGES, **backups.changes(settings)}
     table: dict[str, object] = {
-        "/cloudpods": cloudpods.CloudPods(settings, wakeups),
+        "/cloudpods": cloudpods.CloudPods(settings, wakeups, rates),
         "/cloudpods/{reference}": cloudpods.OnePod(),
-        "/cloudpods/{reference}/actions": cloudpods.Actions({**cloudpods.ACTIONS, "restore": changes["restore"]}, wakeups),
+        "/cloudpods/{reference}/actions": cloudpods.Actions(
+            {**cloudpods.ACTIONS, "restore": changes["restore"]}, wakeups, rates
+        ),
         "/cloudpods/{reference}/backups": backups.Backups(),
         "/cloudpods/{reference}/health": cloudpods.Health(wakeups),
         "/cloudpods/{reference}/snapshots": cloudpods.Snapshots(wakeups),
@@ -77,7 +81,7 @@ def routes(settings: Settings, wakeups: Wakeups) -> dict[str, object]:
         "/cloudpods/{reference}/events": events.PodEvents(),
         "/tenants/{tenant_id}/events": events.TenantEvents(),
         "/events": events.Events(),
-        **{f"/cloudpods/{{reference}}/{verb}": cloudpods.Change(*how, wakeups) for verb, how in changes.items()},
+        **{f"/cloudpods/{{reference}}/{verb}": cloudpods.Change(*how, wakeups, rates) for verb, how in changes.items()},
     }
     prefixed = {prefix + path: resource for prefix in PREFIXES for path, resource in table.items()}
     public: dict[str, object] = {

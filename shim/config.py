@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from shim.errors import SettingsError
 
@@ -40,6 +40,18 @@ def default_state_dir() -> Path:
 def _words(value: object) -> object:
     """Return the words of a list with commas."""
     return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+
+def _rate(value: str) -> str:
+    # Costs as much as all else that a command loads.
+    import limits  # noqa: PLC0415
+
+    try:
+        if limits.parse(value).amount > 0:
+            return value
+    except ValueError:
+        pass
+    raise ValueError("must be a number per time, such as 600/minute or 20 per 5 seconds")
 
 
 class Settings(BaseModel):
@@ -81,6 +93,12 @@ class Settings(BaseModel):
     tick_s: Annotated[float, Field(gt=0, description="How often the scheduler looks")] = 1.0
     stop_grace_s: Annotated[float, Field(ge=0, description="How long a stopping worker may finish its run")] = 20.0
 
+    rate_create: Annotated[str, AfterValidator(_rate), Field(description="How many pods a tenant may have made in a time")] = (
+        "600/minute"
+    )
+    rate_destroy: Annotated[
+        str, AfterValidator(_rate), Field(description="How many pods a tenant may have destroyed in a time")
+    ] = "600/minute"
     jwt_key: Annotated[
         str | None, Field(repr=False, description="Key of the panel's JWTs: a PEM public key, or a shared secret of 32 bytes")
     ] = None

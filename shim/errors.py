@@ -74,6 +74,16 @@ class QuotaExceeded(Conflict):
     code = "quota_exceeded"
 
 
+class RateLimited(CloudPodsError):
+    """Too many of these in a short time; asking again after `retry_after_s` is right."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message, retryAfterS=retry_after_s)
+        self.retry_after_s = retry_after_s
+
+
 class Unavailable(CloudPodsError):
     """Something we need (database, node) does not answer just now; asking again later is right."""
 

@@ -31,6 +31,7 @@ from shim.jobs.models import CloudPodJob
 from shim.jobs.queue import Wakeups
 from shim.web import body
 from shim.web.operation import Operation, operation
+from shim.web.rate_limit import RateLimits
 from shim.web.schema import PageAnswer, Query
 
 CHANGES: dict[str, tuple[type[ChangePod], Any]] = {
@@ -47,14 +48,14 @@ ACTIONS: dict[str, tuple[type[ChangePod], Any]] = {
 class CloudPods(AllPods):
     """`/internal/cloudpods`."""
 
-    def __init__(self, settings: Settings, wakeups: Wakeups) -> None:
+    def __init__(self, settings: Settings, wakeups: Wakeups, rates: RateLimits) -> None:
         self._settings = settings
-        self._wakeups = wakeups
+        self._wakeups, self._rates = wakeups, rates
 
-    @operation(permission="pods:change", query=Query, body=CreatePod, answer=AcceptedAnswer, status=202)
+    @operation(permission="pods:change", query=Query, body=CreatePod, answer=AcceptedAnswer, status=202, problems=(429,))
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Take the order for a new pod."""
-        job, pod = create.create(body.read(request, CreatePod), self._settings)
+        job, pod = create.create(self._rates.admit(body.read(request, CreatePod)), self._settings)
         accept(request, response, self._wakeups, job, pod)
 
 
@@ -70,35 +71,35 @@ class OnePod:
 class Change:
     """`POST /internal/cloudpods/{vmid or id}/destroy`, `/backup`, `/scale` and their like."""
 
-    def __init__(self, model: type[ChangePod], change: Any, wakeups: Wakeups) -> None:
+    def __init__(self, model: type[ChangePod], change: Any, wakeups: Wakeups, rates: RateLimits) -> None:
         self._model, self._change = model, change
-        self._wakeups = wakeups
+        self._wakeups, self._rates = wakeups, rates
 
     def declare(self, declared: Operation) -> Operation:
         """Return the declaration with what this instance takes and does."""
         said = str(getattr(self._change, "func", self._change).__doc__).split("\n", 1)[0]
         return replace(declared, body=self._model, summary=said)
 
-    @operation(permission="pods:change", query=Query, answer=AcceptedAnswer, status=202)
+    @operation(permission="pods:change", query=Query, answer=AcceptedAnswer, status=202, problems=(429,))
     def on_post(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Take the order."""
-        job, pod = self._change(reference, body.read(request, self._model))
+        job, pod = self._change(reference, self._rates.admit(body.read(request, self._model)))
         accept(request, response, self._wakeups, job, pod)
 
 
 class Actions:
     """`POST /api/cloudpods/{vmid or id}/actions`: `{"action": "backup", …}` with the fields of that change."""
 
-    def __init__(self, actions: dict[str, tuple[type[ChangePod], Any]], wakeups: Wakeups) -> None:
+    def __init__(self, actions: dict[str, tuple[type[ChangePod], Any]], wakeups: Wakeups, rates: RateLimits) -> None:
         self._actions = actions
-        self._wakeups = wakeups
+        self._wakeups, self._rates = wakeups, rates
 
     def declare(self, declared: Operation) -> Operation:
         """Return the declaration with the body of each action."""
         models: Any = [as_action(name, model) for name, (model, _) in self._actions.items()]
         return replace(declared, body=Annotated[reduce(or_, models), Field(discriminator="action")])
 
-    @operation(permission="pods:change", query=Query, answer=AcceptedAnswer, status=202)
+    @operation(permission="pods:change", query=Query, answer=AcceptedAnswer, status=202, problems=(429,))
     def on_post(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Take the order. Without `tenantId` it is the pod's own: the panel addresses the pod, not the tenant, here."""
         document = body.read_json(request)
@@ -107,7 +108,7 @@ class Actions:
             raise Invalid.field("action", "must be one of: " + ", ".join(self._actions))
         document.setdefault("tenantId", CloudPod.find(reference).tenant_id)
         model, change = self._actions[action]
-        job, pod = change(reference, body.parse(model, document))
+        job, pod = change(reference, self._rates.admit(body.parse(model, document)))
         accept(request, response, self._wakeups, job, pod)
 
 

@@ -87,6 +87,10 @@ class CreatePod(Request):
         _require_one_way(self.ip, self.auto_ip)
         return self
 
+    def counts_as(self) -> Literal["create"]:
+        """Return which rate limit it counts for."""
+        return "create"
+
 
 class ChangePod(Request):
     """What every change of a pod carries: whose it must be, and who asks."""
@@ -95,9 +99,17 @@ class ChangePod(Request):
     reason: Reason | None = None
     requested_by: Name | None = None
 
+    def counts_as(self) -> Literal["create", "destroy"] | None:
+        """Return which rate limit it counts for, None for none."""
+        return None
+
 
 class DestroyPod(ChangePod):
     """`POST /internal/cloudpods/{vmid}/destroy`."""
+
+    def counts_as(self) -> Literal["create", "destroy"] | None:
+        """Return which rate limit it counts for."""
+        return "destroy"
 
 
 class AdoptPod(Request):
@@ -161,6 +173,10 @@ class RestorePod(ChangePod):
             raise ValueError("force: only without asNew; a new pod overwrites nothing")
         _require_one_way(self.ip, self.auto_ip)
         return self
+
+    def counts_as(self) -> Literal["create", "destroy"] | None:
+        """Return which rate limit it counts for: as a new pod it is one more."""
+        return "create" if self.as_new else None
 
 
 class DrillPod(ChangePod):

@@ -7,7 +7,17 @@ from typing import Any
 import falcon
 import peewee
 
-from shim.errors import CloudPodsError, Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Unauthenticated, Unavailable
+from shim.errors import (
+    CloudPodsError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    PreconditionFailed,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +28,7 @@ STATUS: dict[type[CloudPodsError], int] = {
     NotFound: 404,
     Conflict: 409,
     PreconditionFailed: 412,
+    RateLimited: 429,
     Unavailable: 503,
 }
 
@@ -33,6 +44,8 @@ def register(app: falcon.App[Any, Any]) -> None:
 
 
 def _ours(request: falcon.Request, response: falcon.Response, error: CloudPodsError, params: Any) -> None:
+    if isinstance(error, RateLimited):
+        response.set_header("Retry-After", str(error.retry_after_s))
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
     _write(request, response, status, error.code, error.message, errors=error.fields, **error.extra)
 

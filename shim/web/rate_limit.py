@@ -1,0 +1,94 @@
+"""How many pods a tenant may have made and destroyed in a span of time, however many tokens ask for it.
+
+Counted in Redis, for all processes together. Redis keeps no truth here: while it is away each process counts by itself, so that
+orders are still taken, and bounded.
+"""
+
+import logging
+import math
+import time
+from typing import Any, Literal, Protocol, TypeVar
+
+import limits
+import redis
+from limits.storage import MemoryStorage, RedisStorage
+from limits.strategies import MovingWindowRateLimiter
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from shim import caller
+from shim.config import Settings
+from shim.errors import Invalid, RateLimited
+
+log = logging.getLogger(__name__)
+
+Counted = Literal["create", "destroy"]
+
+
+class Order(Protocol):
+    """A request that may count."""
+
+    @property
+    def tenant_id(self) -> str:
+        """Whose pod it is about."""
+
+    def counts_as(self) -> Counted | None:
+        """What it is counted as, None when it is not."""
+
+
+AnyOrder = TypeVar("AnyOrder", bound=Order)
+
+
+class RateLimits:
+    """Admits orders or refuses them. Ask where the order is known to be well-formed, before its transaction does anything."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._items = {"create": limits.parse(settings.rate_create), "destroy": limits.parse(settings.rate_destroy)}
+        # As for wake-ups: a request must not hang on a dead Redis.
+        quick: Any = {"socket_connect_timeout": 1, "socket_timeout": 2, "retry": Retry(NoBackoff(), 0)}
+        pool = redis.ConnectionPool.from_url(settings.redis_url, **quick)
+        storage = RedisStorage("redis://", connection_pool=pool, key_prefix="cloudpods:rate")
+        self._shared, self._own = MovingWindowRateLimiter(storage), MovingWindowRateLimiter(MemoryStorage())
+        self._away = False
+
+    def admit(self, order: AnyOrder) -> AnyOrder:
+        """Return the order, counted if it counts. Raises RateLimited."""
+        what = order.counts_as()
+        if what is not None:
+            self.take(what, order.tenant_id)
+        return order
+
+    def take(self, what: Counted, tenant_id: str, count: int = 1) -> None:
+        """Count so many orders of a tenant, all or none of them.
+
+        Raises RateLimited when they are too many just now, Invalid when they would always be.
+        """
+        item = self._items[what]
+        if count > item.amount:
+            raise Invalid(f"{count} pods at once are more than the limit of {item}; send fewer", code="over_rate_limit")
+        # Naming another tenant in the body must not use up that one's share.
+        whose = caller.only_tenant() or tenant_id
+        wait_s = self._hit(item, f"{what}:{whose}", count)
+        if wait_s is not None:
+            raise RateLimited(f"the limit of this tenant is {item}; try again in {wait_s} s", retry_after_s=wait_s)
+
+    def _hit(self, item: limits.RateLimitItem, key: str, count: int) -> int | None:
+        """Return how many seconds to wait, None when admitted."""
+        try:
+            wait_s = _ask(self._shared, item, key, count)
+        except redis.RedisError as error:
+            if not self._away:
+                log.warning("Redis does not answer: each process limits rates by itself until it does: %s", error)
+            self._away = True
+            return _ask(self._own, item, key, count)
+        if self._away:
+            log.warning("Redis answers again: rates are limited for all processes together")
+        self._away = False
+        return wait_s
+
+
+def _ask(limiter: MovingWindowRateLimiter, item: limits.RateLimitItem, key: str, count: int) -> int | None:
+    if limiter.hit(item, key, cost=count):
+        return None
+    free_at = limiter.get_window_stats(item, key).reset_time
+    return max(1, math.ceil(free_at - time.time()))
