@@ -25,8 +25,8 @@ class Tenants:
     @operation(permission="manage", query=TenantsQuery, answer=PageAnswer[TenantAnswer])
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with a page of tenants, newest first; `?deleted=1` lists the deleted ones instead."""
-        filters = rows.filters(request, "slug", "planId", "region", "ownerUserId")
-        rows.page(request, response, Tenant.listed(filters, deleted=request.context.query.deleted), Tenant)
+        asked: TenantsQuery = request.context.query
+        rows.page(response, Tenant.listed(**rows.filters(asked)), Tenant, asked)
 
     @operation(permission="manage", query=Query, body=CreateTenant, answer=TenantAnswer, status=201, etag=True)
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
@@ -61,6 +61,6 @@ class Usage:
     def on_get(self, request: falcon.Request, response: falcon.Response, tenant_id: str) -> None:
         """Answer with a page of the pods that the tenant had between `since` and `until`, newest first."""
         asked: UsageQuery = request.context.query
-        query = usage.of(tenant_id, usage.Window(asked.since, asked.until))
+        query = usage.of(tenant_id, since=asked.since, until=asked.until)
         found, cursor = paging.newest_first(query, CloudPod, asked.page(keys=2))
         response.media = {"items": [usage.as_json(pod) for pod in found], "next": cursor}

@@ -1,6 +1,5 @@
 """What a tenant had, and when: what a bill is made of."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -9,24 +8,16 @@ from shim.cloudpods.models import CloudPod
 from shim.tenants.models import Tenant
 
 
-@dataclass(frozen=True)
-class Window:
-    """From when (included) to when (excluded); None is without an end."""
+def of(tenant_id: str, *, since: datetime | None, until: datetime | None) -> Any:
+    """Return the query of the pods that the tenant, be it deleted, had at any time from `since` to before `until`.
 
-    since: datetime | None
-    until: datetime | None
-
-
-def of(tenant_id: str, window: Window) -> Any:
-    """Return the query of the pods that the tenant had at any time of the window, be they gone or be the tenant itself.
-
-    A pod that could not be made, and of which nothing was left, was never there. Raises NotFound for no such tenant.
+    A pod that could not be made was never there. Raises NotFound for no such tenant.
     """
     query = CloudPod.select().where(CloudPod.tenant == Tenant.known(tenant_id).id, CloudPod.status != "failed")
-    if window.until is not None:
-        query = query.where(CloudPod.created_at < window.until)
-    if window.since is not None:
-        query = query.where(CloudPod.deleted_at.is_null() | (CloudPod.deleted_at > window.since))
+    if until is not None:
+        query = query.where(CloudPod.created_at < until)
+    if since is not None:
+        query = query.where(CloudPod.deleted_at.is_null() | (CloudPod.deleted_at > since))
     return query
 
 

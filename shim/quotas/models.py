@@ -8,10 +8,12 @@ from pydantic.alias_generators import to_camel
 from shim import db
 from shim.db import Model, new_id
 from shim.errors import NotFound
-from shim.quotas.amount import Amount
+from shim.quotas.amount import NONE, Amount
+from shim.quotas.ledger_models import QuotaEntry
 from shim.tenants.models import LIMITS, Plan, Tenant
 
 USED = ("used_cloud_pods", "used_cpu_cores", "used_ram_mb", "used_disk_gb")
+RESERVED = ("reserved_cloud_pods", "reserved_cpu_cores", "reserved_ram_mb", "reserved_disk_gb")
 _FOLLOW = """
 UPDATE tenant_quotas q SET updated_at = now(), max_cloud_pods = p.max_cloud_pods, max_cpu_cores = p.max_cpu_cores,
        max_ram_mb = p.max_ram_mb, max_disk_gb = p.max_disk_gb
@@ -103,11 +105,16 @@ class TenantQuota(Model):
         """Write these columns."""
         TenantQuota.update(updated_at=db.now(), **columns).where(TenantQuota.id == self.id).execute()
 
+    def reserved(self) -> Amount:
+        """Return what orders under way may yet take."""
+        return sum(QuotaEntry.reserved(self.tenant_id).values(), NONE)
+
     def as_json(self) -> dict[str, Any]:
         """Return the quota as clients see it: the master spec's names."""
         return {
             "tenantId": self.tenant_id,
             **{to_camel(name): getattr(self, name) for name in (*LIMITS, *USED)},
+            **{to_camel(name): value for name, value in zip(RESERVED, self.reserved().values(), strict=True)},
             "followsPlan": self.follows_plan,
             "createdAt": db.iso(self.created_at),
             "updatedAt": db.iso(self.updated_at),

@@ -20,7 +20,8 @@ class Plans:
     @operation(permission="manage", query=PlansQuery, answer=PageAnswer[PlanAnswer])
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with a page of plans, newest first."""
-        rows.page(request, response, Plan.listed(rows.filters(request, "slug")), Plan)
+        asked: PlansQuery = request.context.query
+        rows.page(response, Plan.listed(**rows.filters(asked)), Plan, asked)
 
     @operation(permission="manage", query=Query, body=CreatePlan, answer=PlanAnswer, status=201, etag=True)
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:

@@ -1,4 +1,4 @@
-"""What a panel may say of a tenant's quota."""
+"""What a panel may say of a tenant's quota, and what it is told of it."""
 
 from typing import Literal
 
@@ -25,7 +25,7 @@ class ChangeQuota(Change):
 
 
 class QuotaAnswer(Answer):
-    """A tenant's limits and what it uses of them."""
+    """A tenant's limits, what it uses of them, and what orders under way may yet take."""
 
     tenant_id: str
     max_cloud_pods: int
@@ -36,6 +36,10 @@ class QuotaAnswer(Answer):
     used_cpu_cores: int
     used_ram_mb: int
     used_disk_gb: int
-    follows_plan: bool
+    reserved_cloud_pods: int
+    reserved_cpu_cores: int
+    reserved_ram_mb: int
+    reserved_disk_gb: int
+    follows_plan: bool = Field(description="Whether the limits are the plan's and change with it.")
     created_at: Moment
-    updated_at: Moment
+    updated_at: Moment = Field(description="When the limits were changed last; what is used changes without it.")

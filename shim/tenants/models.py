@@ -49,12 +49,9 @@ class User(Model):
         return found
 
     @classmethod
-    def listed(cls, filters: dict[str, str]) -> Any:
-        """Return the users of this `email` and `role`."""
-        query = cls.select()
-        if "email" in filters:
-            query = query.where(cls.email == filters["email"].lower())
-        return query.where(cls.role == filters["role"]) if "role" in filters else query
+    def listed(cls, **filters: str) -> Any:
+        """Return the users that have these values in these columns."""
+        return _matching(cls.select(), cls, {name: value.lower() for name, value in filters.items()})
 
     def as_json(self) -> dict[str, Any]:
         """Return the user as clients see it."""
@@ -105,10 +102,9 @@ class Plan(Model):
         return found
 
     @classmethod
-    def listed(cls, filters: dict[str, str]) -> Any:
-        """Return the plans of this `slug`."""
-        query = cls.select()
-        return query.where(cls.slug == filters["slug"]) if "slug" in filters else query
+    def listed(cls, **filters: str) -> Any:
+        """Return the plans that have these values in these columns."""
+        return _matching(cls.select(), cls, filters)
 
     def limits(self) -> dict[str, int]:
         """Return the plan's limits, as columns of a quota."""
@@ -193,13 +189,9 @@ class Tenant(Model):
         return found
 
     @classmethod
-    def listed(cls, filters: dict[str, str], *, deleted: bool) -> Any:
-        """Return the live tenants, or else the deleted ones, of this `slug`, `planId`, `region` and `ownerUserId`."""
-        query = cls.select().where(cls.deleted_at.is_null(not deleted))
-        columns = {"slug": cls.slug, "planId": cls.plan, "region": cls.region, "ownerUserId": cls.owner_user}
-        for name, value in filters.items():
-            query = query.where(columns[name] == value)
-        return query
+    def listed(cls, *, deleted: bool, **filters: str) -> Any:
+        """Return the live tenants, or else the deleted ones, that have these values in these columns."""
+        return _matching(cls.select().where(cls.deleted_at.is_null(not deleted)), cls, filters)
 
     @classmethod
     def slug_free(cls, slug: str) -> bool:
@@ -241,3 +233,9 @@ def _chosen(query: Any, kind: str, id: str, field: str) -> Any:
     if found is None:
         raise Invalid.field(field, f"there is no {kind} {id!r}", code=f"unknown_{kind}")
     return found
+
+
+def _matching(query: Any, model: Any, filters: dict[str, str]) -> Any:
+    for name, value in filters.items():
+        query = query.where(getattr(model, name) == value)
+    return query

@@ -18,7 +18,8 @@ class Users:
     @operation(permission="manage", query=UsersQuery, answer=PageAnswer[UserAnswer])
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with a page of users, newest first."""
-        rows.page(request, response, User.listed(rows.filters(request, "email", "role")), User)
+        asked: UsersQuery = request.context.query
+        rows.page(response, User.listed(**rows.filters(asked)), User, asked)
 
     @operation(permission="manage", query=Query, body=CreateUser, answer=UserAnswer, status=201, etag=True)
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:

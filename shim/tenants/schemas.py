@@ -1,4 +1,7 @@
-"""What a panel may say of users, plans and tenants. A `PUT` changes the fields that it names and leaves the others."""
+"""What a panel may say of users, plans and tenants, and is told of them.
+
+A `PUT` changes the fields that it names and leaves the others.
+"""
 
 from typing import Annotated, Any, Literal
 
@@ -105,7 +108,7 @@ class UsersQuery(PageQuery):
     """Which users."""
 
     email: str | None = None
-    role: str | None = None
+    role: UserRole | None = None
 
 
 class PlansQuery(PageQuery):
@@ -115,7 +118,7 @@ class PlansQuery(PageQuery):
 
 
 class TenantsQuery(PageQuery):
-    """Which tenants; `deleted` lists the deleted ones instead."""
+    """Which tenants: the live ones, or only the deleted ones."""
 
     slug: str | None = None
     plan_id: str | None = None
@@ -136,7 +139,7 @@ class UserAnswer(Answer):
 
 
 class PlanAnswer(Answer):
-    """What a tenant can buy: the limits of its quota."""
+    """What tenants buy: the limits of their quotas."""
 
     id: str
     name: str

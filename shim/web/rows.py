@@ -5,7 +5,8 @@ from typing import Any, Protocol
 
 import falcon
 
-from shim.web import etag, paging
+from shim.web import etag
+from shim.web.paging import PageQuery, newest_first
 
 
 class Row(Protocol):
@@ -32,15 +33,12 @@ def created(request: falcon.Request, response: falcon.Response, row: Row) -> Non
     response.location = f"{request.path}/{row.id}"
 
 
-def page(request: falcon.Request, response: falcon.Response, query: Any, model: Any) -> None:
-    """Answer with a page of a query's rows of this model, newest first."""
-    asked: paging.PageQuery = request.context.query
-    found, cursor = paging.newest_first(query, model, asked.page(keys=2))
+def page(response: falcon.Response, query: Any, model: Any, asked: PageQuery) -> None:
+    """Answer with the page asked for of a query's rows of this model, newest first."""
+    found, cursor = newest_first(query, model, asked.page(keys=2))
     response.media = {"items": [row.as_json() for row in found], "next": cursor}
 
 
-def filters(request: falcon.Request, *names: str) -> dict[str, str]:
-    """Return those of these filters, by clients' names, that the query has."""
-    asked: paging.PageQuery = request.context.query
-    given = asked.model_dump(by_alias=True, exclude_none=True)
-    return {name: given[name] for name in names if name in given}
+def filters(asked: PageQuery) -> dict[str, Any]:
+    """Return the columns that a list's query names, with the values that they must have."""
+    return asked.model_dump(exclude=set(PageQuery.model_fields), exclude_none=True)
