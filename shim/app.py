@@ -14,6 +14,7 @@ from shim.cloudpods import node_resources as nodes
 from shim.cloudpods import resources as cloudpods
 from shim.cloudpods import tenant_resources as tenants
 from shim.config import Settings
+from shim.events.stream import Streams
 from shim.jobs import resources as jobs
 from shim.jobs.queue import Wakeups
 from shim.quotas import resources as quotas
@@ -32,23 +33,24 @@ from shim.web.rate_limit import RateLimits
 PREFIXES = ("/internal", "/api")
 
 
-def create(settings: Settings) -> falcon.App[Any, Any]:
-    """Return the WSGI application. Opens no connection."""
+def create(settings: Settings, streams: Streams | None = None) -> falcon.App[Any, Any]:
+    """Return the WSGI application. Opens no connection. `streams` is for whoever has to end them before the process stops."""
     db.connect(settings.database_url, pool_size=settings.api_threads + 1)
     who: Any = [RequestIds(), Credentials(), Connection(), Authentication(Callers(settings).find)]
     middleware: Any = [*who, operation.Queries(), Idempotency(KeptAnswer)]
     app: falcon.App[Any, Any] = falcon.App(middleware=middleware)
     problems.register(app)
     wakeups = Wakeups(settings.redis_url)
-    for path, resource in routes(settings, wakeups).items():
+    for path, resource in routes(settings, wakeups, streams).items():
         app.add_route(path, resource)
     app.add_static_route("/docs/assets", documents.ASSETS)
     return app
 
 
-def routes(settings: Settings, wakeups: Wakeups) -> dict[str, object]:
+def routes(settings: Settings, wakeups: Wakeups, streams: Streams | None = None) -> dict[str, object]:
     """Return every route with its resource."""
     rates = RateLimits(settings)
+    streams = streams or Streams(settings.api_streams, settings.stream_s)
     changes = {**cloudpods.CHANGES, **backups.changes(settings)}
     table: dict[str, object] = {
         "/cloudpods": cloudpods.CloudPods(settings, wakeups, rates),
@@ -82,6 +84,11 @@ def routes(settings: Settings, wakeups: Wakeups) -> dict[str, object]:
         "/tenants/{tenant_id}/events": events.TenantEvents(),
         "/events": events.Events(),
         **{f"/cloudpods/{{reference}}/{verb}": cloudpods.Change(*how, wakeups, rates) for verb, how in changes.items()},
+        "/jobs/{job_id}/events": events.JobEvents(streams),
+        "/cloudpods/{reference}/events": events.PodEvents(streams),
+        "/tenants/{tenant_id}/events": events.TenantEvents(streams),
+        "/events": events.Events(streams),
+        **{f"/cloudpods/{{reference}}/{verb}": cloudpods.Change(*how, wakeups) for verb, how in changes.items()},
     }
     prefixed = {prefix + path: resource for prefix in PREFIXES for path, resource in table.items()}
     public: dict[str, object] = {

@@ -74,7 +74,7 @@ def api(obj: dict[str, Any]) -> None:
     options = {
         "bind": f"{settings.host}:{settings.port}",
         "workers": settings.api_processes,
-        "threads": settings.api_threads,
+        "threads": settings.api_threads + settings.api_streams,
         "worker-class": "gthread",
         "graceful-timeout": 10,
         "keep-alive": 30,

@@ -71,6 +71,10 @@ class Settings(BaseModel):
     port: Annotated[int, Field(ge=1, le=65535, description="Port the API listens on")] = 8765
     api_processes: Annotated[int, Field(ge=1, le=64, description="Processes of the API")] = 2
     api_threads: Annotated[int, Field(ge=1, le=64, description="Threads of each API process")] = 4
+    api_streams: Annotated[
+        int, Field(ge=0, le=256, description="Streams of events at a time in each API process, each with a thread of its own")
+    ] = 16
+    stream_s: Annotated[float, Field(gt=0, description="How long a stream of events lasts; then its client comes again")] = 25.0
     region: Annotated[str, Field(description="Region of a pod that names none")] = "migra-us-east-1"
     vmid_first: Annotated[int, Field(ge=100, description="Lowest vmid a request may name; those below are the site's own")] = (
         1000

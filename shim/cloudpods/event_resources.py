@@ -1,4 +1,7 @@
-"""Events over HTTP: of all, of a tenant, of a pod, of a job."""
+"""Events over HTTP: of all, of a tenant, of a pod, of a job.
+
+With `Accept: text/event-stream` each route answers with a stream instead of a page: the same events, and then those to come.
+"""
 
 from typing import Any
 
@@ -6,54 +9,67 @@ import falcon
 
 from shim import caller
 from shim.cloudpods.models import CloudPod
+from shim.errors import Invalid
 from shim.events.models import CloudPodEvent, Filters
 from shim.events.schemas import HIGHEST, EventAnswer, EventsQuery, FeedQuery
+from shim.events.stream import Streams
 from shim.jobs.models import CloudPodJob
 from shim.tenants.models import Tenant
-from shim.web import paging
+from shim.web import paging, sse
 from shim.web.operation import operation
 from shim.web.schema import PageAnswer
 
 
-class Events:
+class _Feed:
+    """What the routes of events have in common."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+
+    def _answer(self, request: falcon.Request, response: falcon.Response, asked: FeedQuery, **of: str | None) -> None:
+        filters = _filters(asked, **of)
+        if not sse.asked(request):
+            response.media = _page(asked, filters)
+            return
+        gone = sse.departure(request, self._streams.last_s)
+        sse.answer(response, self._streams.follow(filters, _start(request, asked), allowed=request.context.still_may, gone=gone))
+
+
+class Events(_Feed):
     """`GET /internal/events`."""
 
     @operation(permission="pods:read", query=EventsQuery, answer=PageAnswer[EventAnswer])
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with a page of events, oldest first, or with `order=desc` newest first."""
         asked: EventsQuery = request.context.query
-        _answer(response, asked, tenant_id=asked.tenant_id, reference=asked.cloud_pod_id, job_id=asked.job_id)
+        self._answer(request, response, asked, tenant_id=asked.tenant_id, reference=asked.cloud_pod_id, job_id=asked.job_id)
 
 
-class TenantEvents:
+class TenantEvents(_Feed):
     """`GET /internal/tenants/{id}/events`."""
 
     @operation(permission="pods:read", query=FeedQuery, answer=PageAnswer[EventAnswer])
     def on_get(self, request: falcon.Request, response: falcon.Response, tenant_id: str) -> None:
         """Answer with a page of the tenant's events, oldest first, or with `order=desc` newest first."""
-        _answer(response, request.context.query, tenant_id=tenant_id)
+        self._answer(request, response, request.context.query, tenant_id=tenant_id)
 
 
-class PodEvents:
+class PodEvents(_Feed):
     """`GET /internal/cloudpods/{vmid or id}/events`."""
 
     @operation(permission="pods:read", query=FeedQuery, answer=PageAnswer[EventAnswer])
     def on_get(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Answer with a page of the pod's events, oldest first, or with `order=desc` newest first."""
-        _answer(response, request.context.query, reference=reference)
+        self._answer(request, response, request.context.query, reference=reference)
 
 
-class JobEvents:
+class JobEvents(_Feed):
     """`GET /internal/jobs/{id}/events`."""
 
     @operation(permission="pods:read", query=FeedQuery, answer=PageAnswer[EventAnswer])
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: str) -> None:
         """Answer with a page of the job's events, oldest first; `next` is null at the present end."""
-        _answer(response, request.context.query, job_id=job_id)
-
-
-def _answer(response: falcon.Response, asked: FeedQuery, **of: str | None) -> None:
-    response.media = _page(asked, _filters(asked, **of))
+        self._answer(request, response, request.context.query, job_id=job_id)
 
 
 def _filters(
@@ -67,6 +83,16 @@ def _filters(
         type=asked.type,
         action=asked.action,
     )
+
+
+def _start(request: falcon.Request, asked: FeedQuery) -> int:
+    """Return behind which event a stream begins: the client's last one, `since`, else what is there by now."""
+    if asked.cursor is not None or asked.order != "asc":
+        raise Invalid.field("order" if asked.cursor is None else "cursor", "a stream begins at `since` and goes on in order")
+    last = sse.last_event_id(request)
+    if last is not None:
+        return last
+    return CloudPodEvent.last_seq() if asked.since is None else int(asked.since)
 
 
 def _page(asked: FeedQuery, filters: Filters) -> dict[str, Any]:

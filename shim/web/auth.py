@@ -57,6 +57,8 @@ class Authentication:
         found = self._find(request.context.token)
         if found is None:
             raise Unauthenticated("the token is unknown or revoked")
+        # For an answer that takes so long that a token may be revoked, or its bearer's role taken, under it.
+        request.context.still_may = lambda: self._still(request, resource)
         asking = replace(
             found,
             user_id=_acting_user(request, found),
@@ -66,6 +68,15 @@ class Authentication:
         request.context.asking = ExitStack()
         request.context.asking.enter_context(caller.asking(asking))
         _authorize(request, resource, asking)
+
+    def _still(self, request: falcon.Request, resource: Any) -> bool:
+        try:
+            found = self._find(request.context.token)
+            if found is not None:
+                _authorize(request, resource, found)
+        except (Unauthenticated, Forbidden):
+            return False
+        return found is not None
 
     def process_response(self, request: falcon.Request, response: falcon.Response, resource: Any, req_succeeded: bool) -> None:
         """Forget the caller, however the request ended."""
