@@ -32,7 +32,9 @@ class _Feed:
             response.media = _page(asked, filters)
             return
         gone = sse.departure(request, self._streams.last_s)
-        sse.answer(response, self._streams.follow(filters, _start(request, asked), allowed=request.context.still_may, gone=gone))
+        sse.answer(
+            response, self._streams.follow(filters, _start(request, asked), allowed=request.context.still_may, gone=gone)
+        )
 
 
 class Events(_Feed):

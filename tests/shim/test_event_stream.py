@@ -20,7 +20,7 @@ import psycopg2
 import pytest
 
 from shim import db
-from shim.tenants.models import ApiToken
+from shim.tenants.tokens import ApiToken
 
 TENANT, OTHER_TENANT = "TENANT-123", "TENANT-456"
 INSERT = "INSERT INTO cloud_pod_events (tenant_id, type, message, data) VALUES (%s, 'INFO', %s, '{\"action\": \"TRIED\"}')"
@@ -34,7 +34,7 @@ class Served:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         with db.session():
-            self.token = ApiToken.issue("test")
+            self.token = ApiToken.issue("test").secret
         given = {
             "database_url": settings.database_url,
             "redis_url": settings.redis_url,
