@@ -66,6 +66,7 @@ def routes(settings: Settings, wakeups: Wakeups, streams: Streams | None = None)
         "/nodes/{node}/foreign": nodes.Foreign(wakeups),
         "/drift": drift.Drift(),
         "/nodes/{node}/reconcile": drift.reconcile_now(settings.reconcile_mends, wakeups),
+        "/nodes/{node}/sync": drift.sync_now(wakeups),
         "/nodes/{node}/adopt": nodes.Adopt(wakeups),
         "/tenants/{tenant_id}/cloudpods": pod_lists.TenantPods(),
         "/tenants": tenants.Tenants(settings),

@@ -189,6 +189,26 @@ def quota_recount(obj: dict[str, Any], /, **options: Any) -> None:
 
 
 @main.group()
+def nodes() -> None:
+    """The nodes that pods run on."""
+
+
+@nodes.command("sync")
+@click.argument("names", metavar="[NODE]...", nargs=-1)
+@click.option("--wait", "wait_s", default=300.0, show_default=True, help="Seconds to wait for each job.")
+@click.pass_obj
+def nodes_sync(obj: dict[str, Any], names: tuple[str, ...], wait_s: float) -> None:
+    """Ask nodes for their cores, memory and storages, all of them without a name. Needs a running worker."""
+    from shim.cloudpods import sync_by_hand
+    from shim.jobs.queue import Wakeups
+
+    settings = config.load(**obj)
+    db.connect(settings.database_url, pool_size=1)
+    for line in sync_by_hand.run(Wakeups(settings.redis_url), names, wait_s):
+        click.echo(line)
+
+
+@main.group()
 def token() -> None:
     """Credentials of the API."""
 

@@ -94,6 +94,9 @@ class Settings(BaseModel):
         BeforeValidator(_words),
         Field(description="What a comparison may set right, with commas: power, size, moved; empty: nothing"),
     ] = ("moved",)
+    node_sync_s: Annotated[
+        float, Field(ge=0, description="How often each node is asked for its cores, memory and storages; 0: never")
+    ] = 86400.0
     tick_s: Annotated[float, Field(gt=0, description="How often the scheduler looks")] = 1.0
     stop_grace_s: Annotated[float, Field(ge=0, description="How long a stopping worker may finish its run")] = 20.0
 

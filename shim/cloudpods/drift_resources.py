@@ -4,7 +4,7 @@ from typing import Any
 
 import falcon
 
-from shim.cloudpods import reconcile
+from shim.cloudpods import node_sync, reconcile
 from shim.cloudpods.answer_schemas import DriftAnswer, LookAnswer
 from shim.cloudpods.drift_models import DriftReport
 from shim.cloudpods.schemas import DriftQuery
@@ -48,6 +48,11 @@ class NodeLook:
 def reconcile_now(mends: tuple[str, ...], wakeups: Wakeups) -> NodeLook:
     """Return the resource that orders a comparison of a node."""
     return NodeLook(reconcile.TYPE, {"mends": list(mends)}, wakeups)
+
+
+def sync_now(wakeups: Wakeups) -> NodeLook:
+    """Return the resource that orders a look at what a node has."""
+    return NodeLook(node_sync.TYPE, {}, wakeups)
 
 
 def _newest(asked: DriftQuery) -> tuple[list[DriftReport], str | None]:

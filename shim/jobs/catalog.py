@@ -176,6 +176,17 @@ ACTIONS: dict[str, Action] = {
             keeps_events=False,
         ),
         Action(
+            type="NODE_SYNC",
+            queue="cloudpods:sync",
+            playbook="node_info.yml",
+            handler_module="shim.cloudpods.node_sync",
+            priority=65,
+            timeout_s=120,
+            tries=2,
+            changes_pod=False,
+            keeps_events=False,
+        ),
+        Action(
             type="RESTORE_DRILL",
             queue="cloudpods:drill",
             playbook="restore_drill.yml",

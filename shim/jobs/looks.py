@@ -38,6 +38,13 @@ def order(type: str, node_name: str, payload: dict[str, Any]) -> CloudPodJob:
         return CloudPodJob.pending_of_node(node.id, type) or _submit(type, node.id, payload)
 
 
+def may_be_asked() -> tuple[str, ...]:
+    """Return the names of the nodes that may be asked."""
+    return tuple(
+        name for (name,) in db.rows("SELECT name FROM cloud_pod_nodes WHERE status = ANY(%s) ORDER BY name", (list(_UP),))
+    )
+
+
 def _alone(type: str) -> None:
     db.lock(f"looks {type}")
 

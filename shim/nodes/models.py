@@ -4,6 +4,7 @@ import ipaddress
 from typing import Any
 
 import peewee
+from playhouse.postgres_ext import BinaryJSONField
 
 from shim import db
 from shim.db import Model, new_id
@@ -56,6 +57,8 @@ class CloudPodNode(Model):
     total_memory_mb = peewee.IntegerField(default=0)
     total_disk_gb = peewee.IntegerField(default=0)
     max_running_jobs = peewee.IntegerField(default=4)
+    storages = BinaryJSONField(null=True, index=False)
+    synced_at = peewee.DateTimeField(null=True)
     address_pool = peewee.ForeignKeyField(AddressPool, column_name="address_pool_id", null=True)
 
     class Meta:

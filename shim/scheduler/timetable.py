@@ -4,10 +4,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import redis
 
-from shim.cloudpods import backup_schedule, reconcile, sweep
+from shim.cloudpods import backup_schedule, node_sync, reconcile, sweep
 from shim.config import Settings
 from shim.jobs import looks, state
 from shim.jobs.catalog import ACTIONS, FORGOTTEN, ONE_PER_NODE
@@ -42,9 +43,8 @@ def entries(settings: Settings, wakeups: Wakeups) -> tuple[Entry, ...]:
         # A look at the table by far more often than a sweep is due, so that a restart delays none.
         Entry("sweep nodes", min(settings.health_sweep_s, LOOK_S), lambda: sweep_nodes(wakeups, settings.health_sweep_s)),
     )
-    compare = partial(compare_nodes, wakeups, settings)
     return (
-        *((Entry("compare nodes", min(settings.reconcile_s, LOOK_S), compare),) if settings.reconcile_s else ()),
+        *_looks(settings, wakeups),
         *(sweeps if settings.health_sweep_s else ()),
         Entry("forget old looks at nodes", FORGET_S, forget_old_looks),
         Entry("forget old Idempotency-Keys", FORGET_S, KeptAnswer.forget_old),
@@ -74,11 +74,21 @@ def sweep_nodes(wakeups: Wakeups, interval_s: float) -> None:
     wakeups.announce([(job.id, job.type) for job in sweep.order_due(interval_s)])
 
 
-def compare_nodes(wakeups: Wakeups, settings: Settings) -> None:
-    """Queue a comparison of each node with the table where it is due."""
-    payload = {"mends": list(settings.reconcile_mends)}
-    due = looks.order_due(reconcile.TYPE, settings.reconcile_s, payload)
-    wakeups.announce([(job.id, job.type) for job in due])
+def _looks(settings: Settings, wakeups: Wakeups) -> list[Entry]:
+    kinds: tuple[tuple[str, str, float, dict[str, Any]], ...] = (
+        ("compare nodes", reconcile.TYPE, settings.reconcile_s, {"mends": list(settings.reconcile_mends)}),
+        ("sync nodes", node_sync.TYPE, settings.node_sync_s, {}),
+    )
+    return [
+        Entry(name, min(interval_s, LOOK_S), partial(look_at_nodes, wakeups, type, interval_s, payload))
+        for name, type, interval_s, payload in kinds
+        if interval_s
+    ]
+
+
+def look_at_nodes(wakeups: Wakeups, type: str, interval_s: float, payload: dict[str, Any]) -> None:
+    """Queue a look of this kind at each node where it is due."""
+    wakeups.announce([(job.id, job.type) for job in looks.order_due(type, interval_s, payload)])
 
 
 def forget_old_looks() -> None:

@@ -110,3 +110,10 @@ def test_no_token_no_drift(api, assert_problem):
         api.simulate_post("/internal/nodes/lab1/reconcile", headers={"Authorization": "Bearer nobody"}),
     ):
         assert_problem(answer, 401)
+
+
+def test_a_sync_is_ordered_once(api):
+    first, second = (api.simulate_post("/internal/nodes/lab2/sync") for _ in range(2))
+    assert first.status_code == second.status_code == 202
+    assert first.json["job"] == second.json["job"]
+    assert first.json["job"]["type"] == "NODE_SYNC"

@@ -13,12 +13,12 @@ ONE = pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
 
 def test_the_queues_are_the_master_specs_and_the_designs():
     expected = {"create", "destroy", "backup", "health", "scale", "power", "snapshot", "restore", "drill", "adopt", "scan"}
-    assert set(QUEUES) == {f"cloudpods:{verb}" for verb in (*expected, "reconcile")}
+    assert set(QUEUES) == {f"cloudpods:{verb}" for verb in (*expected, "reconcile", "sync")}
 
 
 def test_the_types_are_the_master_specs_and_the_designs():
     expected = {"CREATE", "DESTROY", "BACKUP", "HEALTH_CHECK", "SCALE", "POWER", "SNAPSHOT", "HEALTH_SWEEP"}
-    assert set(ACTIONS) == {*expected, "RESTORE", "RESTORE_DRILL", "ADOPT", "POD_SCAN", "RECONCILE"}
+    assert set(ACTIONS) == {*expected, "RESTORE", "RESTORE_DRILL", "ADOPT", "POD_SCAN", "RECONCILE", "NODE_SYNC"}
 
 
 def test_only_the_two_health_checks_share_a_queue():
@@ -52,7 +52,7 @@ def test_limits_are_sane(action):
 
 def test_only_what_looks_and_a_drill_leave_the_pod_alone():
     alone = [action.type for action in ACTIONS.values() if not action.changes_pod]
-    assert set(alone) == {"HEALTH_CHECK", "HEALTH_SWEEP", "POD_SCAN", "RESTORE_DRILL", "RECONCILE"}
+    assert set(alone) == {"HEALTH_CHECK", "HEALTH_SWEEP", "POD_SCAN", "RESTORE_DRILL", "RECONCILE", "NODE_SYNC"}
 
 
 def test_a_node_makes_one_backup_or_drill_at_a_time():

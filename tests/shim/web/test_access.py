@@ -34,6 +34,7 @@ EXPECTED = {
     "/nodes/{node}/foreign": ["GET"],
     "/nodes/{node}/adopt": ["POST"],
     "/nodes/{node}/reconcile": ["POST"],
+    "/nodes/{node}/sync": ["POST"],
     "/drift": ["GET"],
     "/tokens": ["GET", "POST"],
     "/tokens/{token_id}": ["GET", "DELETE"],
