@@ -80,16 +80,11 @@ def routes(settings: Settings, wakeups: Wakeups, streams: Streams | None = None)
         "/tokens": tokens.Tokens(),
         "/tokens/{token_id}": tokens.OneToken(),
         "/jobs/{job_id}": jobs.Job(),
-        "/jobs/{job_id}/events": events.JobEvents(),
-        "/cloudpods/{reference}/events": events.PodEvents(),
-        "/tenants/{tenant_id}/events": events.TenantEvents(),
-        "/events": events.Events(),
-        **{f"/cloudpods/{{reference}}/{verb}": cloudpods.Change(*how, wakeups, rates) for verb, how in changes.items()},
         "/jobs/{job_id}/events": events.JobEvents(streams),
         "/cloudpods/{reference}/events": events.PodEvents(streams),
         "/tenants/{tenant_id}/events": events.TenantEvents(streams),
         "/events": events.Events(streams),
-        **{f"/cloudpods/{{reference}}/{verb}": cloudpods.Change(*how, wakeups) for verb, how in changes.items()},
+        **{f"/cloudpods/{{reference}}/{verb}": cloudpods.Change(*how, wakeups, rates) for verb, how in changes.items()},
     }
     prefixed = {prefix + path: resource for prefix in PREFIXES for path, resource in table.items()}
     public: dict[str, object] = {
