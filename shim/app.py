@@ -13,6 +13,7 @@ from shim.cloudpods import list_resources as pod_lists
 from shim.cloudpods import node_resources as nodes
 from shim.cloudpods import resources as cloudpods
 from shim.cloudpods import tenant_resources as tenants
+from shim.cloudpods.bulk_resources import Bulk
 from shim.config import Settings
 from shim.events.stream import Streams
 from shim.jobs import resources as jobs
@@ -54,6 +55,7 @@ def routes(settings: Settings, wakeups: Wakeups, streams: Streams | None = None)
     changes = {**cloudpods.CHANGES, **backups.changes(settings)}
     table: dict[str, object] = {
         "/cloudpods": cloudpods.CloudPods(settings, wakeups, rates),
+        "/cloudpods/bulk": Bulk(cloudpods.ACTIONS, settings, wakeups, rates),
         "/cloudpods/{reference}": cloudpods.OnePod(),
         "/cloudpods/{reference}/actions": cloudpods.Actions(
             {**cloudpods.ACTIONS, "restore": changes["restore"]}, wakeups, rates
@@ -79,7 +81,10 @@ def routes(settings: Settings, wakeups: Wakeups, streams: Streams | None = None)
         "/plans/{plan_id}": quotas.OnePlan(),
         "/tokens": tokens.Tokens(),
         "/tokens/{token_id}": tokens.OneToken(),
+        "/jobs": jobs.Jobs(),
         "/jobs/{job_id}": jobs.Job(),
+        "/batches/{batch_id}": jobs.Batch(),
+        "/batches/{batch_id}/jobs": jobs.BatchJobs(),
         "/jobs/{job_id}/events": events.JobEvents(streams),
         "/cloudpods/{reference}/events": events.PodEvents(streams),
         "/tenants/{tenant_id}/events": events.TenantEvents(streams),

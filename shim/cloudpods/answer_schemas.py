@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from shim.jobs.schemas import JobAnswer
+from shim.jobs.schemas import BatchAnswer, JobAnswer
 from shim.web.schema import Answer, Json, Moment
 
 PowerState = Literal["running", "stopped", "unknown"]
@@ -25,6 +25,7 @@ class CloudPodAnswer(Answer):
     power_state: PowerState
     wanted_power: Literal["running", "stopped"]
     host_key: str | None
+    protected: bool
     error: str | None
     plan_snapshot: dict[str, Json] | None
     cores: int
@@ -49,11 +50,63 @@ class ListedPodAnswer(CloudPodAnswer):
     blueprint: str | None
 
 
+class AmountAnswer(Answer):
+    """What a quota counts."""
+
+    pods: int
+    cores: int
+    ram_mb: int
+    disk_gb: int
+
+
+class QuotaPlanAnswer(Answer):
+    """What orders would take of their tenant's quota; `before` and `after` hold what is used and reserved."""
+
+    limit: AmountAnswer
+    before: AmountAnswer
+    asked: AmountAnswer
+    after: AmountAnswer
+
+
+class PlacementAnswer(Answer):
+    """Where an order would be carried out, and why there."""
+
+    node: str
+    reasons: Json
+
+
 class AcceptedAnswer(Answer):
-    """An order that was taken: its job, and the pod as it is now. `Location` says where to follow the job."""
+    """An order that was taken: its job, and the pod as it is now. `Location` says where to follow the job.
+
+    `backupJob` comes before the job, if the order asked for a backup first. A dry run also tells `quota` and `placement`, and
+    of a new pod there is none.
+    """
 
     job: JobAnswer
-    cloud_pod: CloudPodAnswer
+    cloud_pod: CloudPodAnswer | None
+    backup_job: JobAnswer | None = None
+    quota: QuotaPlanAnswer | None = None
+    placement: PlacementAnswer | None = None
+
+
+class BulkItemAnswer(Answer):
+    """What one item of a batch became."""
+
+    item: int
+    type: str
+    job_id: str
+    cloud_pod_id: str | None
+    vmid: int | None
+    backup_job_id: str | None = None
+    placement: PlacementAnswer | None = None
+
+
+class BulkAnswer(Answer):
+    """Orders that were taken all at once. A dry run also tells `quota`."""
+
+    batch: BatchAnswer
+    items: list[BulkItemAnswer]
+    quota: QuotaPlanAnswer | None = None
 
 
 class SnapshotAnswer(Answer):

@@ -6,7 +6,7 @@ from shim import db
 from shim.cloudpods import change, retention
 from shim.cloudpods.backup_models import CloudPodBackup
 from shim.cloudpods.models import CloudPod
-from shim.cloudpods.schemas import BackupPod
+from shim.cloudpods.schemas import BackupPod, DestroyPod, ScalePod
 from shim.db import database
 from shim.jobs.models import CloudPodJob
 
@@ -17,6 +17,15 @@ def backup(reference: str, request: BackupPod, *, scheduled: bool = False) -> tu
         pod = change.hold(reference, request.tenant_id)
         change.require_active(pod)
         return change.enqueue("BACKUP", pod, request, scheduled=scheduled), pod
+
+
+def before(pod: CloudPod, request: DestroyPod | ScalePod) -> CloudPodJob | None:
+    """Queue the backup that is to succeed before this change of a pod begins; None when the order asks for none."""
+    if not request.backup_first:
+        return None
+    change.require_active(pod)
+    said = {"tenantId": pod.tenant_id, "reason": request.reason, "requestedBy": request.requested_by}
+    return change.enqueue("BACKUP", pod, BackupPod.model_validate(said))
 
 
 def variables(job: CloudPodJob) -> dict[str, Any]:

@@ -31,7 +31,9 @@ def require_active(pod: CloudPod) -> None:
         )
 
 
-def enqueue(type: str, pod: CloudPod, request: ChangePod, *, scheduled: bool = False, **further: Any) -> CloudPodJob:
+def enqueue(
+    type: str, pod: CloudPod, request: ChangePod, *, scheduled: bool = False, after: CloudPodJob | None = None, **further: Any
+) -> CloudPodJob:
     """Return a new job for the pod: its payload is the request with the pod's vmid (the master spec's 2.2) and `further`."""
     return submit(
         type,
@@ -41,6 +43,7 @@ def enqueue(type: str, pod: CloudPod, request: ChangePod, *, scheduled: bool = F
         payload={"vmid": pod.vmid, **request.payload(), **further},
         requested_by=request.requested_by,
         scheduled=scheduled,
+        after=after,
     )
 
 

@@ -3,7 +3,7 @@
 import ipaddress
 from typing import Any
 
-from shim.cloudpods import change, host_key
+from shim.cloudpods import change, dry_run, host_key
 from shim.cloudpods.backup_models import CloudPodBackup
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import CreatePod
@@ -74,12 +74,12 @@ def order(
 
 def variables(job: CloudPodJob) -> dict[str, Any]:
     """Return the playbook's extra vars."""
-    return {**description(job), "disk_gb": CloudPod.find(str(job.cloud_pod_id)).disk_gb}
+    return {**description(job), "disk_gb": _pod(job).disk_gb}
 
 
 def description(job: CloudPodJob) -> dict[str, Any]:
     """Return the extra vars that say what the new pod is to be; how large its disk is, an archive says itself."""
-    pod = CloudPod.find(str(job.cloud_pod_id))
+    pod = _pod(job)
     address = {"ip": job.payload["ip"]} if job.payload.get("ip") else {"auto_ip": True}
     return {
         **change.guard(job, pod),
@@ -91,6 +91,10 @@ def description(job: CloudPodJob) -> dict[str, Any]:
         "storage": pod.storage,
         "bridge": pod.bridge,
     }
+
+
+def _pod(job: CloudPodJob) -> CloudPod:
+    return dry_run.planned(job) if job.dry_run else CloudPod.find(str(job.cloud_pod_id))
 
 
 def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from shim import db
-from shim.cloudpods import change
+from shim.cloudpods import backup, change
 from shim.cloudpods.models import CloudPod, CloudPodSnapshot
 from shim.cloudpods.schemas import DestroyPod
 from shim.db import database
@@ -13,7 +13,10 @@ from shim.jobs.models import CloudPodJob
 
 
 def destroy(reference: str, request: DestroyPod) -> tuple[CloudPodJob, CloudPod]:
-    """Mark the pod as deleting and queue the job. A failed destroy may be asked for again, a pending one not."""
+    """Mark the pod as deleting and queue the job, after a backup if one is asked for.
+
+    A failed destroy may be asked for again, a pending one not.
+    """
     with database.atomic():
         pod = change.hold(reference, request.tenant_id)
         if pod.status == "deleted":
@@ -23,10 +26,19 @@ def destroy(reference: str, request: DestroyPod) -> tuple[CloudPodJob, CloudPod]
             raise Conflict(
                 f"pod {pod.vmid} is already being destroyed by job {pending.id}", code="job_pending", jobId=pending.id
             )
+        _require_unprotected(pod)
         _require_own_place(pod)
+        first = backup.before(pod, request)
         pod.change(status="deleting", error=None)
         state.cancel_scheduled(pod.id, "its pod is being destroyed")
-        return change.enqueue("DESTROY", pod, request), pod
+        return change.enqueue("DESTROY", pod, request, after=first), pod
+
+
+def _require_unprotected(pod: CloudPod) -> None:
+    if pod.protected:
+        raise Conflict(
+            f'pod {pod.vmid} is protected; send {{"protected": false}} by PUT to destroy it after all', code="pod_protected"
+        )
 
 
 def _require_own_place(pod: CloudPod) -> None:
@@ -58,8 +70,11 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
 
 
 def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
-    """The pod stays `deleting` and says why; its vmid and address stay taken."""
+    """The pod stays `deleting` and says why; its vmid and address stay taken. If nothing was begun it is as it was."""
     pod = change.pod_of(job)
+    if failure.get("unbegun"):
+        _stay(job, pod, failure)
+        return
     pod.change(error=failure["msg"])
     change.record(
         "ERROR",
@@ -69,6 +84,12 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
         vmid=pod.vmid,
         leftBehind=failure["left_behind"],
     )
+
+
+def _stay(job: CloudPodJob, pod: CloudPod, failure: dict[str, Any]) -> None:
+    pod.change(status="active")
+    message = f"CloudPod not destroyed, it stays: {failure['msg']}"
+    change.record("STATE_CHANGE", message, job, action="DESTROY_NOT_BEGUN", vmid=pod.vmid, status=pod.status)
 
 
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:

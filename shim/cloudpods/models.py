@@ -31,6 +31,8 @@ class CloudPod(Model):
     # What the last order asked for; `power_state` is what was seen.
     wanted_power = peewee.TextField(default="running")
     host_key = peewee.TextField(null=True)
+    # Nobody may destroy it.
+    protected = peewee.BooleanField(default=False)
     error = peewee.TextField(null=True)
     plan_snapshot = BinaryJSONField(null=True, index=False)
     cores = peewee.IntegerField()
@@ -149,6 +151,7 @@ class CloudPod(Model):
             "powerState": self.power_state,
             "wantedPower": self.wanted_power,
             "hostKey": self.host_key,
+            "protected": self.protected,
             "error": self.error,
             "planSnapshot": self.plan_snapshot,
             "cores": self.cores,

@@ -4,8 +4,8 @@ import falcon
 
 from shim import db
 from shim.cloudpods import adopt, scan
+from shim.cloudpods.accepting import accept
 from shim.cloudpods.answer_schemas import AcceptedAnswer, ForeignAnswer
-from shim.cloudpods.resources import accept
 from shim.cloudpods.schemas import AdoptPod, RefreshQuery
 from shim.jobs.queue import Wakeups
 from shim.web import body

@@ -1,7 +1,7 @@
 """Pods over HTTP: the master spec's section 5, and the panel's `actions`."""
 
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import Annotated, Any
 
@@ -9,7 +9,8 @@ import falcon
 from pydantic import Field
 
 from shim import caller
-from shim.cloudpods import backup, create, destroy, health, power, scale, snapshot
+from shim.cloudpods import backup, create, destroy, edit, health, power, scale, snapshot
+from shim.cloudpods.accepting import accept, take
 from shim.cloudpods.answer_schemas import AcceptedAnswer, CloudPodAnswer, HealthAnswer, SnapshotAnswer
 from shim.cloudpods.list_resources import AllPods
 from shim.cloudpods.models import CloudPod, CloudPodSnapshot
@@ -18,6 +19,8 @@ from shim.cloudpods.schemas import (
     ChangePod,
     CreatePod,
     DestroyPod,
+    EditPod,
+    OrderQuery,
     PowerPod,
     RefreshQuery,
     ScalePod,
@@ -27,9 +30,8 @@ from shim.cloudpods.schemas import (
 )
 from shim.config import Settings
 from shim.errors import Invalid
-from shim.jobs.models import CloudPodJob
 from shim.jobs.queue import Wakeups
-from shim.web import body
+from shim.web import body, etag, rows
 from shim.web.operation import Operation, operation
 from shim.web.rate_limit import RateLimits
 from shim.web.schema import PageAnswer, Query
@@ -43,6 +45,8 @@ ACTIONS: dict[str, tuple[type[ChangePod], Any]] = {
     **CHANGES,
     **{action: (PowerPod, order) for action, order in power.ORDERS.items()},
 }
+# What `?dryRun=1` can be asked of, besides a new pod.
+REHEARSED = (DestroyPod, BackupPod, ScalePod, PowerPod)
 
 
 class CloudPods(AllPods):
@@ -52,20 +56,29 @@ class CloudPods(AllPods):
         self._settings = settings
         self._wakeups, self._rates = wakeups, rates
 
-    @operation(permission="pods:change", query=Query, body=CreatePod, answer=AcceptedAnswer, status=202, problems=(429,))
+    @operation(permission="pods:change", query=OrderQuery, body=CreatePod, answer=AcceptedAnswer, status=202, problems=(429,))
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Take the order for a new pod."""
-        job, pod = create.create(self._rates.admit(body.read(request, CreatePod)), self._settings)
-        accept(request, response, self._wakeups, job, pod)
+        take(
+            request,
+            response,
+            self._wakeups,
+            partial(create.create, self._rates.admit(body.read(request, CreatePod)), self._settings),
+        )
 
 
 class OnePod:
     """`GET /internal/cloudpods/{vmid or id}`."""
 
-    @operation(permission="pods:read", query=Query, answer=CloudPodAnswer)
+    @operation(permission="pods:read", query=Query, answer=CloudPodAnswer, etag=True)
     def on_get(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Answer with the pod: what the database knows, with its last health and backup."""
-        response.media = CloudPod.find(reference).as_json()
+        rows.show(response, CloudPod.find(reference))
+
+    @operation(permission="pods:change", query=Query, body=EditPod, answer=CloudPodAnswer, etag=True)
+    def on_put(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
+        """Protect the pod from being destroyed, or do so no longer."""
+        rows.show(response, edit.edit(reference, body.read(request, EditPod), partial(etag.check, request)))
 
 
 class Change:
@@ -78,13 +91,14 @@ class Change:
     def declare(self, declared: Operation) -> Operation:
         """Return the declaration with what this instance takes and does."""
         said = str(getattr(self._change, "func", self._change).__doc__).split("\n", 1)[0]
-        return replace(declared, body=self._model, summary=said)
+        query = OrderQuery if self._model in REHEARSED else Query
+        return replace(declared, body=self._model, query=query, summary=said)
 
-    @operation(permission="pods:change", query=Query, answer=AcceptedAnswer, status=202, problems=(429,))
+    @operation(permission="pods:change", query=Query, answer=AcceptedAnswer, status=202, problems=(412, 429))
     def on_post(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Take the order."""
-        job, pod = self._change(reference, self._rates.admit(body.read(request, self._model)))
-        accept(request, response, self._wakeups, job, pod)
+        order = partial(self._change, reference, self._rates.admit(body.read(request, self._model)))
+        take(request, response, self._wakeups, order, reference=reference)
 
 
 class Actions:
@@ -99,7 +113,7 @@ class Actions:
         models: Any = [as_action(name, model) for name, (model, _) in self._actions.items()]
         return replace(declared, body=Annotated[reduce(or_, models), Field(discriminator="action")])
 
-    @operation(permission="pods:change", query=Query, answer=AcceptedAnswer, status=202, problems=(429,))
+    @operation(permission="pods:change", query=OrderQuery, answer=AcceptedAnswer, status=202, problems=(412, 429))
     def on_post(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Take the order. Without `tenantId` it is the pod's own: the panel addresses the pod, not the tenant, here."""
         document = body.read_json(request)
@@ -108,8 +122,10 @@ class Actions:
             raise Invalid.field("action", "must be one of: " + ", ".join(self._actions))
         document.setdefault("tenantId", CloudPod.find(reference).tenant_id)
         model, change = self._actions[action]
-        job, pod = change(reference, self._rates.admit(body.parse(model, document)))
-        accept(request, response, self._wakeups, job, pod)
+        if request.context.query.dry_run and model not in REHEARSED:
+            raise Invalid.field("dryRun", f"{action} cannot be rehearsed")
+        order = partial(change, reference, self._rates.admit(body.parse(model, document)))
+        take(request, response, self._wakeups, order, reference=reference)
 
 
 class Snapshots:
@@ -174,12 +190,3 @@ class Health:
             self._wakeups.announce([(job.id, job.type)])
             answer["job"] = job.as_json()
         response.media = answer
-
-
-def accept(request: falcon.Request, response: falcon.Response, wakeups: Wakeups, job: CloudPodJob, pod: CloudPod) -> None:
-    """Wake a worker, the transaction being committed, and answer 202 with the job, the pod and where to follow."""
-    wakeups.announce([(job.id, job.type)])
-    prefix = "/" + request.path.split("/", 2)[1]
-    response.status = falcon.HTTP_202
-    response.location = f"{prefix}/jobs/{job.id}"
-    response.media = {"job": job.as_json(), "cloudPod": pod.as_json()}

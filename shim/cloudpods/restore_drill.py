@@ -33,7 +33,7 @@ def drill(reference: str, request: DrillPod, *, scheduled: bool = False) -> tupl
         if pending is not None:
             raise Conflict(f"pod {pod.vmid} is already drilled by job {pending.id}", code="job_pending", jobId=pending.id)
         backup = retention.choose(pod, request.backup_id, here=True)
-        named = {"backupId": backup.id, "archive": backup.volid}
+        named: dict[str, Any] = {"backupId": backup.id, "archive": backup.volid}
         return change.enqueue("RESTORE_DRILL", pod, request, scheduled=scheduled, **named), pod
 
 

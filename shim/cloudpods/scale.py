@@ -1,55 +1,74 @@
-"""SCALE: more or fewer cores and memory for a pod, from the request to its outcome."""
+"""SCALE: more or less cores, memory and swap for a pod, from the request to its outcome. A pod is never made anew for it."""
 
 from typing import Any
 
-from shim.cloudpods import change
+from shim import db
+from shim.cloudpods import backup, change
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import ScalePod
 from shim.db import database
+from shim.jobs import state
 from shim.jobs.models import CloudPodJob
 from shim.nodes.models import Allocation
+from shim.nodes.placement import Size
+from shim.nodes.room import require_room
 from shim.quotas import ledger
 from shim.quotas.ledger import Amount
 
+# What is asked of each, by its name in payload, pod and result.
+_NAMES = {"newCores": "cores", "newMemoryMb": "memory_mb", "swapMb": "swap_mb"}
+# How the node calls what may wait for a start.
+_CONF = {"cores": "cores", "memoryMb": "memory", "swapMb": "swap"}
+
+# The largest of what the pod has and of what its unfinished orders will make of it.
+_BOOKED = """
+SELECT greatest(p.cores, max((j.payload ->> 'newCores')::integer)),
+       greatest(p.memory_mb, max((j.payload ->> 'newMemoryMb')::integer))
+FROM cloud_pods p
+LEFT JOIN cloud_pod_jobs j
+    ON j.cloud_pod_id = p.id AND j.type = 'SCALE' AND j.status IN ('queued', 'running') AND NOT j.dry_run
+WHERE p.id = %s GROUP BY p.id
+"""
+
 
 def scale(reference: str, request: ScalePod) -> tuple[CloudPodJob, CloudPod]:
-    """Queue a change of an active pod's size."""
+    """Queue a change of an active pod's size, after a backup if one is asked for. What it grows by is booked at once."""
     with database.atomic():
         pod = change.hold(reference, request.tenant_id)
         change.require_active(pod)
-        job = change.enqueue("SCALE", pod, request)
-        size = Amount.of_pod(request.new_cores, request.new_memory_mb, pod.disk_gb)
-        ledger.reserve(pod.tenant_id, job.id, pod.id, size)
+        job = change.enqueue("SCALE", pod, request, after=backup.before(pod, request))
+        cores, memory_mb = request.new_cores or pod.cores, request.new_memory_mb or pod.memory_mb
+        ledger.reserve(pod.tenant_id, job.id, pod.id, Amount.of_pod(cores, memory_mb, pod.disk_gb))
+        require_room(pod.node, Size(max(0, cores - pod.cores), max(0, memory_mb - pod.memory_mb), 0))
+        _book(pod)
         return job, pod
 
 
 def variables(job: CloudPodJob) -> dict[str, Any]:
-    """Return the playbook's extra vars."""
-    size = {"cores": job.payload["newCores"], "memory_mb": job.payload["newMemoryMb"]}
-    return {**change.guard(job, CloudPod.find(str(job.cloud_pod_id))), **size}
+    """Return the playbook's extra vars: what was not asked for is as the pod has it by now."""
+    pod = CloudPod.find(str(job.cloud_pod_id))
+    asked = _asked(job)
+    size = {"cores": asked.get("cores", pod.cores), "memory_mb": asked.get("memory_mb", pod.memory_mb)}
+    swap = {"swap_mb": asked["swap_mb"]} if "swap_mb" in asked else {}
+    return {**change.guard(job, pod), **size, **swap, "force": bool(job.payload.get("force"))}
 
 
 def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
-    """Write the new size to the pod and to its share of the node."""
+    """Write the new size to the pod and to its share of the node, and when each part of it takes effect to the job."""
     pod = change.pod_of(job)
-    before = {"cores": pod.cores, "memoryMb": pod.memory_mb}
-    after = {"cores": job.payload["newCores"], "memoryMb": job.payload["newMemoryMb"]}
-    pod.change(cores=after["cores"], memory_mb=after["memoryMb"])
-    Allocation.resize(pod.id, after["cores"], after["memoryMb"])
+    before = _size(pod)
+    pod.change(**_asked(job))
+    _book(pod)
     change.settle(job, pod)
-    change.record(
-        "STATE_CHANGE",
-        "CloudPod scaled",
-        job,
-        action="SCALED",
-        vmid=pod.vmid,
-        before=before,
-        after=after,
-    )
+    effect = _takes_effect(job, result)
+    state.keep(job, {**result, "takesEffect": effect})
+    about = {"before": before, "after": _size(pod), "takesEffect": effect}
+    change.record("STATE_CHANGE", "CloudPod scaled", job, action="SCALED", vmid=pod.vmid, **about)
 
 
 def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
     """The pod is as it was."""
+    _book(change.pod_of(job))
     ledger.release(job.id)
     change.record(
         "ERROR",
@@ -62,7 +81,29 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
 
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
     """A lost scale is done when the pod has the size asked for."""
-    asked = (job.payload["newCores"], job.payload["newMemoryMb"])
-    if change.is_ours(CloudPod.find(str(job.cloud_pod_id)), seen) and (seen.get("cores"), seen.get("memory_mb")) == asked:
-        return {"vmid": seen["vmid"], "cloudpod": seen, "changed": True}
+    pod = CloudPod.find(str(job.cloud_pod_id))
+    if change.is_ours(pod, seen) and all(seen.get(name) == value for name, value in _asked(job).items()):
+        return {"vmid": seen["vmid"], "cloudpod": seen, "pending": list(seen.get("pending") or {}), "changed": True}
     return None
+
+
+def _asked(job: CloudPodJob) -> dict[str, int]:
+    return {name: job.payload[said] for said, name in _NAMES.items() if said in job.payload}
+
+
+def _book(pod: CloudPod) -> None:
+    ((cores, memory_mb),) = db.rows(_BOOKED, (pod.id,))
+    Allocation.resize(pod.id, cores, memory_mb)
+
+
+def _size(pod: CloudPod) -> dict[str, int]:
+    return {"cores": pod.cores, "memoryMb": pod.memory_mb, "swapMb": pod.swap_mb}
+
+
+def _takes_effect(job: CloudPodJob, result: dict[str, Any]) -> dict[str, str]:
+    """Return when each part that was asked for takes effect: a pod that does not run has all of it when it starts."""
+    runs = (result.get("cloudpod") or {}).get("status") == "running"
+    waiting = result.get("pending") or ()
+    names = {"cores": "cores", "memory_mb": "memoryMb", "swap_mb": "swapMb"}
+    asked = [names[name] for name in _asked(job)]
+    return {name: "now" if runs and _CONF[name] not in waiting else "at next start" for name in asked}

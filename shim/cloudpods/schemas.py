@@ -104,12 +104,30 @@ class ChangePod(Request):
         return None
 
 
+class EditPod(Request):
+    """`PUT /internal/cloudpods/{vmid}`: what of a pod may be said anew without an order to its node."""
+
+    tenant_id: Name | None = None
+    protected: bool
+
+
 class DestroyPod(ChangePod):
     """`POST /internal/cloudpods/{vmid}/destroy`."""
+
+    backup_first: bool = False
 
     def counts_as(self) -> Literal["create", "destroy"] | None:
         """Return which rate limit it counts for."""
         return "destroy"
+
+
+class BulkOrder(Request):
+    """`POST /internal/cloudpods/bulk`: items with an `action` (`create` if left out) and its fields, and the pod's `vmid` or
+    `cloudPodId` for a change."""
+
+    tenant_id: Name
+    items: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=500)]
+    requested_by: Name | None = None
 
 
 class AdoptPod(Request):
@@ -127,10 +145,22 @@ class BackupPod(ChangePod):
 
 
 class ScalePod(ChangePod):
-    """`POST /internal/cloudpods/{vmid}/scale`; `cores` and `memoryMb` are taken for `newCores` and `newMemoryMb`."""
+    """`POST /internal/cloudpods/{vmid}/scale`; `cores` and `memoryMb` are taken for `newCores` and `newMemoryMb`.
 
-    new_cores: Cores = Field(validation_alias=AliasChoices("newCores", "cores"))
-    new_memory_mb: MemoryMb = Field(validation_alias=AliasChoices("newMemoryMb", "memoryMb"))
+    What is left out stays as it is. Without `force` the node refuses less memory than is in use.
+    """
+
+    new_cores: Cores | None = Field(None, validation_alias=AliasChoices("newCores", "cores"))
+    new_memory_mb: MemoryMb | None = Field(None, validation_alias=AliasChoices("newMemoryMb", "memoryMb"))
+    swap_mb: SwapMb | None = None
+    force: bool = False
+    backup_first: bool = False
+
+    @model_validator(mode="after")
+    def _some_size(self) -> "ScalePod":
+        if self.new_cores is None and self.new_memory_mb is None and self.swap_mb is None:
+            raise ValueError("newCores, newMemoryMb, swapMb: at least one is required")
+        return self
 
 
 class PowerPod(ChangePod):
@@ -216,6 +246,12 @@ class BackupsQuery(PageQuery):
     """Which of a pod's backups."""
 
     status: Literal["ready", "removed"] = "ready"
+
+
+class OrderQuery(Query):
+    """Whether to only rehearse the order: with its checks, its quota, its place and the node's answer, and without a change."""
+
+    dry_run: Flag = False
 
 
 class RefreshQuery(Query):

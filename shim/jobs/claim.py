@@ -6,9 +6,9 @@ from shim.jobs.catalog import LONG, ONE_PER_NODE
 from shim.jobs.models import CloudPodJob
 
 # May run now: due; no earlier unfinished change of the same pod (which also means one change at a time, in the order asked,
-# save that what the clock ordered and nobody began comes after what people order); its node below its cap, of which long jobs
-# leave a place to others; for one of the types of which a node runs one at a time, none of these running there. A lost run's
-# job is re-run by whoever claims it.
+# save that what the clock ordered and nobody began comes after what people order); the job that it comes after a success;
+# its node below its cap, of which long jobs leave a place to others; for one of the types of which a node runs one at a time,
+# none of these running there. A lost run's job is re-run by whoever claims it.
 _CLAIM = """
 UPDATE cloud_pod_jobs SET status = 'running', attempt = attempt + 1, worker = %(worker)s,
        lease_until = now() + make_interval(secs => %(lease_s)s), started_at = coalesce(started_at, now())
@@ -20,6 +20,8 @@ WHERE id = (
           AND e.status IN ('queued', 'running')
           AND (e.status = 'running' OR (e.scheduled AND NOT e.lost, e.created_at, e.id)
                                        < (j.scheduled AND NOT j.lost, j.created_at, j.id))))
+      AND (j.after_job_id IS NULL OR EXISTS (
+          SELECT 1 FROM cloud_pod_jobs a WHERE a.id = j.after_job_id AND a.status = 'success'))
       AND (SELECT count(*) FROM cloud_pod_jobs r WHERE r.status = 'running' AND r.node_id = j.node_id)
           < (SELECT n.max_running_jobs FROM cloud_pod_nodes n WHERE n.id = j.node_id)
       AND NOT (j.type = ANY(%(long)s) AND (

@@ -1,4 +1,5 @@
-"""A job's end: its state, what it means for its pod, and its quota. The only way to end a job that somebody began.
+"""A job's end: its state, what it means for its pod, its quota, and the jobs that come after it. The only way to end a job that
+somebody began.
 
 What the action's handler did not settle of the quota itself is settled here: nothing stays reserved by a job that is over.
 Call inside the one transaction that all of it belongs to.
@@ -6,7 +7,7 @@ Call inside the one transaction that all of it belongs to.
 
 from typing import Any
 
-from shim.jobs import state
+from shim.jobs import rehearsal, state
 from shim.jobs.catalog import ACTIONS
 from shim.jobs.models import CloudPodJob
 from shim.quotas import ledger
@@ -15,12 +16,30 @@ from shim.quotas import ledger
 def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
     """End the job well. Raises state.LostLease, and whatever an unusable result makes its handler raise."""
     state.succeed(job, result)
-    ACTIONS[job.type].handler.succeed(job, result)
+    _meaning(job).succeed(job, result)
     ledger.commit(job.id)
 
 
 def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
-    """End the job badly. Raises state.LostLease."""
+    """End the job badly, and each that waits for its success. Raises state.LostLease."""
     state.fail(job, failure)
-    ACTIONS[job.type].handler.fail(job, failure)
+    _mean_failure(job, failure)
+
+
+def fail_followers(job: CloudPodJob, why: str) -> None:
+    """Fail what waits for a job that ended without success, each as its action does."""
+    msg = f"not begun, because the {job.type} that was to come first failed (job {job.id}): {why}"
+    for follower in CloudPodJob.waiting_for(job.id):
+        failure = {"msg": msg, "retryable": False, "left_behind": "nothing", "unbegun": True}
+        state.fail_unbegun(follower, failure)
+        _mean_failure(follower, failure)
+
+
+def _mean_failure(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    _meaning(job).fail(job, failure)
     ledger.release(job.id)
+    fail_followers(job, failure["msg"])
+
+
+def _meaning(job: CloudPodJob) -> Any:
+    return rehearsal if job.dry_run else ACTIONS[job.type].handler

@@ -34,6 +34,11 @@ class CloudPodJob(Model):
     attempt = peewee.IntegerField(default=0)
     tries = peewee.IntegerField(default=0)
     max_tries = peewee.IntegerField(default=3)
+    # A rehearsal: its playbook runs in check mode, and it changes no row but its own.
+    dry_run = peewee.BooleanField(default=False)
+    # Runs only after that one's success.
+    after_job_id = peewee.TextField(null=True)
+    batch_id = peewee.TextField(null=True)
     lost = peewee.BooleanField(default=False)
     worker = peewee.TextField(null=True)
     run_after = peewee.DateTimeField(null=True)
@@ -98,6 +103,12 @@ class CloudPodJob(Model):
         return cls.get_or_none(of_vmid & unfinished & ((cls.status == "running") | cls.lost))
 
     @classmethod
+    def waiting_for(cls, job_id: str) -> list["CloudPodJob"]:
+        """Return the jobs that wait for this one's success."""
+        with_node = cls.select(cls, CloudPodNode).join(CloudPodNode, peewee.JOIN.LEFT_OUTER)
+        return list(with_node.where(cls.after_job_id == job_id, cls.status == "queued"))
+
+    @classmethod
     def pending_of_node(cls, node_id: str, type: str) -> "CloudPodJob | None":
         """Return a node's unfinished job of this type, if there is one."""
         found: CloudPodJob | None = cls._of_node(node_id, type).where(cls.status.in_(("queued", "running"))).first()
@@ -129,6 +140,9 @@ class CloudPodJob(Model):
             "failure": self.failure,
             "requestedBy": self.requested_by,
             "requestId": self.request_id,
+            "dryRun": self.dry_run,
+            "afterJobId": self.after_job_id,
+            "batchId": self.batch_id,
             "tries": self.tries,
             "createdAt": db.iso(self.created_at),
             "startedAt": db.iso(self.started_at),

@@ -2,10 +2,43 @@
 
 import falcon
 
+from shim.jobs import listing
+from shim.jobs.batches import CloudPodBatch
 from shim.jobs.models import CloudPodJob
-from shim.jobs.schemas import JobAnswer
+from shim.jobs.schemas import BatchAnswer, JobAnswer, JobsQuery
 from shim.web.operation import operation
-from shim.web.schema import Query
+from shim.web.paging import PageQuery
+from shim.web.schema import PageAnswer, Query
+
+
+class Jobs:
+    """`GET /internal/jobs`."""
+
+    @operation(permission="pods:read", query=JobsQuery, answer=PageAnswer[JobAnswer])
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Answer with a page of jobs, newest first."""
+        found, cursor = listing.list_jobs(request.context.query)
+        response.media = {"items": [job.as_json() for job in found], "next": cursor}
+
+
+class Batch:
+    """`GET /internal/batches/{id}`."""
+
+    @operation(permission="pods:read", query=Query, answer=BatchAnswer)
+    def on_get(self, request: falcon.Request, response: falcon.Response, batch_id: str) -> None:
+        """Answer with how far the batch is."""
+        response.media = CloudPodBatch.find(batch_id).as_json()
+
+
+class BatchJobs:
+    """`GET /internal/batches/{id}/jobs`."""
+
+    @operation(permission="pods:read", query=PageQuery, answer=PageAnswer[JobAnswer])
+    def on_get(self, request: falcon.Request, response: falcon.Response, batch_id: str) -> None:
+        """Answer with a page of the batch's jobs, newest first."""
+        asked: PageQuery = request.context.query
+        found, cursor = listing.of_batch(CloudPodBatch.find(batch_id).id, asked.page(keys=2))
+        response.media = {"items": [job.as_json() for job in found], "next": cursor}
 
 
 class Job:

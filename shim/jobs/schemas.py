@@ -2,7 +2,10 @@
 
 from typing import Literal
 
+from shim.web.paging import PageQuery
 from shim.web.schema import Answer, Json, Moment
+
+Status = Literal["queued", "running", "success", "failed", "cancelled"]
 
 
 class JobAnswer(Answer):
@@ -13,14 +16,50 @@ class JobAnswer(Answer):
     tenant_id: str | None
     node_id: str | None
     type: str
-    status: Literal["queued", "running", "success", "failed", "cancelled"]
+    status: Status
     payload: dict[str, Json]
     result: dict[str, Json] | None
     error: str | None
     failure: dict[str, Json] | None
     requested_by: str | None
     request_id: str | None
+    dry_run: bool
+    after_job_id: str | None
+    batch_id: str | None
     tries: int
     created_at: Moment
     started_at: Moment | None
     finished_at: Moment | None
+
+
+class JobsQuery(PageQuery):
+    """Which jobs."""
+
+    tenant_id: str | None = None
+    cloud_pod_id: str | None = None
+    type: str | None = None
+    status: Status | None = None
+    node: str | None = None
+
+
+class CountsAnswer(Answer):
+    """How many jobs are in each status."""
+
+    queued: int
+    running: int
+    success: int
+    failed: int
+    cancelled: int
+
+
+class BatchAnswer(Answer):
+    """Orders that were taken together; `done` when all of their jobs have ended, however."""
+
+    id: str
+    tenant_id: str
+    jobs: int
+    counts: CountsAnswer
+    done: bool
+    requested_by: str | None
+    request_id: str | None
+    created_at: Moment

@@ -7,6 +7,7 @@
 | running | queued | a failure worth another run; the pod is busy | `run_again`, `hand_back` |
 | running | queued, lost | a failure that left nobody knows what | `look_first` |
 | running | queued, lost | the lease ran out | `collect_lost` |
+| queued | failed | the job that it comes after failed | `fail_unbegun` |
 | queued | cancelled | the clock ordered it, and its pod is to be destroyed | `cancel_scheduled` |
 """
 
@@ -67,6 +68,13 @@ def forget_old(types: list[str], newest: int) -> int:
 def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
     """End the job badly; `failure` has msg, retryable, left_behind."""
     _end(job, "failed", failure=failure)
+
+
+def fail_unbegun(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    """End a job badly that nobody may begin any more."""
+    ended = CloudPodJob.update(status="failed", failure=failure, error=failure["msg"], finished_at=db.now())
+    ended.where(CloudPodJob.id == job.id, CloudPodJob.status == "queued").execute()
+    job.status = "failed"
 
 
 def run_again(job: CloudPodJob, failure: dict[str, Any]) -> float:
@@ -135,7 +143,9 @@ def to_announce(types: list[str], limit: int, after_s: float) -> list[tuple[str,
         for row in db.rows(
             # ARRAY, so that the choice is made once: a join with a subquery may run it, and its LIMIT, for each row again.
             "UPDATE cloud_pod_jobs SET woken_at = now() WHERE id = ANY(ARRAY("
-            " SELECT id FROM cloud_pod_jobs WHERE status = 'queued' AND run_after <= now() AND type = ANY(%s)"
+            " SELECT j.id FROM cloud_pod_jobs j WHERE status = 'queued' AND run_after <= now() AND type = ANY(%s)"
+            " AND (after_job_id IS NULL"
+            "      OR EXISTS (SELECT 1 FROM cloud_pod_jobs a WHERE a.id = j.after_job_id AND a.status = 'success'))"
             " AND (woken_at IS NULL OR woken_at < now() - make_interval(secs => %s))"
             " ORDER BY priority, created_at, id LIMIT %s FOR UPDATE SKIP LOCKED)) RETURNING id, type",
             (types, after_s, limit),

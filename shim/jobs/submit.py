@@ -19,8 +19,11 @@ def submit(
     payload: dict[str, Any],
     requested_by: str | None,
     scheduled: bool = False,
+    dry_run: bool = False,
+    after: CloudPodJob | None = None,
 ) -> CloudPodJob:
-    """Return a new queued job. Call inside a transaction; announce it (`Wakeups.announce`) after the commit.
+    """Return a new queued job, which waits for the success of the one it comes `after`. Call inside a transaction, and announce
+    it (`Wakeups.announce`).
 
     The caller holds the pod's row, so that jobs of one pod are ordered by the clock: the transaction's own
     start may lie before that of a job which committed meanwhile.
@@ -40,11 +43,16 @@ def submit(
         request_id=caller.origin().request_id,
         scheduled=scheduled,
         priority=action.priority,
-        changes_pod=action.changes_pod,
+        dry_run=dry_run,
+        after_job_id=after.id if after else None,
+        # A rehearsal is no change that others would have to wait for.
+        changes_pod=action.changes_pod and not dry_run,
         max_tries=action.tries,
         run_after=peewee.fn.now(),
-        woken_at=peewee.fn.now(),
+        # Nobody need be woken for it before the one it waits for is over.
+        woken_at=None if after else peewee.fn.now(),
         created_at=peewee.fn.clock_timestamp(),
     )
-    events.record_step(job, f"{type} queued", action="queued", requestedBy=requested_by)
+    said = f"{type} queued{' as a dry run' if dry_run else ''}"
+    events.record_step(job, said, action="queued", requestedBy=requested_by)
     return CloudPodJob.find(job.id)

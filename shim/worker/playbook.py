@@ -29,7 +29,10 @@ _OUTPUT_TAIL = 2000
 
 @dataclass(frozen=True)
 class Run:
-    """What is to be run: a playbook file's name, where (inventory and host), with which variables, for how long."""
+    """What is to be run: a playbook file's name, where (inventory and host), with which variables, for how long.
+
+    In `check` mode it changes nothing and says what it would.
+    """
 
     playbook: str
     inventory: Path
@@ -39,6 +42,7 @@ class Run:
     directory: Path
     project_dir: Path
     control_dir: Path
+    check: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ def execute(run: Run, *, on_task: Callable[[str], None], should_stop: Callable[[
         playbook=f"playbooks/{run.playbook}",
         inventory=str(run.inventory),
         limit=run.limit,
+        cmdline="--check" if run.check else None,
         envvars=_environment(run),
         settings={"pexpect_timeout": _POLL_S, "suppress_ansible_output": True},
         event_handler=events,

@@ -103,8 +103,9 @@ def _settle(job: CloudPodJob, settings: Settings, lease: Lease) -> playbook.Outc
 
     None: run the action (again), or, where the pod is still busy or the node does not say, the job was handed back.
     """
-    # A job of a node as a whole has no container to look at; it only reads and left nothing.
-    seen, trouble = _look(job, settings, lease) if "vmid" in job.payload else ({}, None)
+    # A job of a node as a whole has no container to look at; it only reads and left nothing, as a dry run did.
+    looked = "vmid" in job.payload and not job.dry_run
+    seen, trouble = _look(job, settings, lease) if looked else ({}, None)
     with db.session():
         if seen is None or seen.get("busy"):
             if outcome.is_older(job.started_at or job.created_at):
@@ -112,7 +113,7 @@ def _settle(job: CloudPodJob, settings: Settings, lease: Lease) -> playbook.Outc
             # Whoever waits for the job sees in its error why nothing goes on, unless that tells already why it was lost.
             state.hand_back(job, None if _why_lost(job) else trouble)
             return None
-        result = ACTIONS[job.type].handler.settle(job, seen)
+        result = None if job.dry_run else ACTIONS[job.type].handler.settle(job, seen)
     if result is not None:
         return playbook.Outcome({"node": job.node_name, **result}, None)
     if job.tries >= job.max_tries:
@@ -132,6 +133,8 @@ def _never_said(job: CloudPodJob, trouble: dict[str, Any] | None) -> str:
 
 def _left(job: CloudPodJob, seen: dict[str, Any]) -> str:
     """Given what a look saw of the job's container, return what its lost runs left behind."""
+    if job.dry_run:
+        return NOTHING
     if job.type == "CREATE" or job.payload.get("asNew"):
         return f"container {seen['vmid']}" if seen.get("exists") else NOTHING
     if job.type == "RESTORE_DRILL":
@@ -183,6 +186,7 @@ def _play(
             directory=_private(settings.state_dir / "runs" / f"{job.run_id}.{Path(name).stem}"),
             project_dir=settings.project_dir,
             control_dir=_private(_control_dir(settings.state_dir), exist_ok=True),
+            check=job.dry_run,
         )
     except OSError as error:
         return _host_failure(error, NOTHING)

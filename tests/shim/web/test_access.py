@@ -10,7 +10,7 @@ from shim.tenants.tokens import ApiToken
 PUBLIC = {"/", "/healthz", "/docs", "/redoc", "/openapi.json"}
 EXPECTED = {
     "/cloudpods": ["GET", "POST"],
-    "/cloudpods/{reference}": ["GET"],
+    "/cloudpods/{reference}": ["GET", "PUT"],
     "/cloudpods/{reference}/actions": ["POST"],
     "/cloudpods/{reference}/backup": ["POST"],
     "/cloudpods/{reference}/destroy": ["POST"],
@@ -38,6 +38,10 @@ EXPECTED = {
     "/drift": ["GET"],
     "/tokens": ["GET", "POST"],
     "/tokens/{token_id}": ["GET", "DELETE"],
+    "/cloudpods/bulk": ["POST"],
+    "/batches/{batch_id}": ["GET"],
+    "/batches/{batch_id}/jobs": ["GET"],
+    "/jobs": ["GET"],
     "/jobs/{job_id}": ["GET"],
     "/jobs/{job_id}/events": ["GET"],
     "/cloudpods/{reference}/events": ["GET"],
@@ -56,7 +60,13 @@ def methods(resource):
 
 
 def filled(path):
-    ids = {"job_id": "no-such-job", "user_id": "no-such-user", "plan_id": "no-such-plan", "token_id": "no-such-token"}
+    ids = {
+        "batch_id": "no-such-batch",
+        "job_id": "no-such-job",
+        "user_id": "no-such-user",
+        "plan_id": "no-such-plan",
+        "token_id": "no-such-token",
+    }
     return path.format(reference="9101", tenant_id="TENANT-123", name="before", node="lab1", **ids)
 
 

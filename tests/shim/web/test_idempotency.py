@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 
 from shim import db
-from shim.cloudpods import create, resources
+from shim.cloudpods import accepting, create, resources
 from shim.events.models import CloudPodEvent
 from shim.jobs.queue import Wakeups
 from shim.tenants.kept_answers import KeptAnswer
@@ -155,7 +155,7 @@ def fault(*_, **__):
 PLACES = [
     (create, "submit"),
     (CloudPodEvent, "record"),
-    (resources, "accept"),
+    (accepting, "accept"),
     (KeptAnswer, "keep"),
 ]
 
@@ -237,7 +237,7 @@ def test_many_at_once_make_one_job(api, sql):
 
 def test_a_key_is_kept_neither_readable_nor_before_the_work_is_committed(api, sql, servers, monkeypatch):
     seen = []
-    accept = resources.accept
+    accept = accepting.accept
 
     def look(*args):
         with psycopg2.connect(servers.database_url) as other, other.cursor() as cursor:
@@ -246,7 +246,7 @@ def test_a_key_is_kept_neither_readable_nor_before_the_work_is_committed(api, sq
         other.close()
         accept(*args)
 
-    monkeypatch.setattr(resources, "accept", look)
+    monkeypatch.setattr(accepting, "accept", look)
     post(api, "a-secret-of-the-client")
     assert seen == [0]
     assert "a-secret-of-the-client" not in str(sql("SELECT * FROM idempotency_keys"))

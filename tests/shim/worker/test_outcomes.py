@@ -148,7 +148,10 @@ def test_a_scaled_pod_and_its_share_have_the_new_size(run, after, sql):
     assert sql("SELECT used_cpu_cores, used_memory_mb, used_disk_gb FROM cloud_pod_allocations") == [(4, 4096, 8)]
     assert events == [("STATE_CHANGE", "SCALED")]
     data = sql.value("SELECT data FROM cloud_pod_events WHERE type = 'STATE_CHANGE'")
-    assert (data["before"], data["after"]) == ({"cores": 2, "memoryMb": 2048}, {"cores": 4, "memoryMb": 4096})
+    assert (data["before"], data["after"]) == (
+        {"cores": 2, "memoryMb": 2048, "swapMb": 512},
+        {"cores": 4, "memoryMb": 4096, "swapMb": 512},
+    )
 
 
 @pytest.mark.parametrize("verdict", ["ok", "warning", "critical"])

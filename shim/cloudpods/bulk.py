@@ -1,0 +1,127 @@
+"""Many orders of one tenant at once: all of them are taken, or none."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from shim import db
+from shim.cloudpods import create
+from shim.cloudpods.dry_run import Ordered, rehearse_all
+from shim.cloudpods.schemas import BulkOrder, CreatePod
+from shim.config import Settings
+from shim.db import database
+from shim.errors import CloudPodsError, FieldError, Invalid
+from shim.jobs.batches import CloudPodBatch
+from shim.jobs.models import CloudPodJob
+from shim.tenants.models import Tenant
+from shim.web import body
+
+# By name: the model of its fields, and what takes a pod's reference and these.
+Changes = Mapping[str, tuple[type[BaseModel], Callable[..., Ordered]]]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One order of a batch, checked; `reference` is the pod's, None for a new one."""
+
+    action: str
+    reference: str | None
+    order: Callable[[], Ordered]
+
+
+def parse(request: BulkOrder, changes: Changes, settings: Settings) -> list[Item]:
+    """Return the items. Raises Invalid naming every field of each that breaks a rule."""
+    items, wrong = [], []
+    for index, document in enumerate(request.items):
+        try:
+            items.append(_item(dict(document), request, changes, settings))
+        except Invalid as error:
+            wrong += _at(index, error)
+    if wrong:
+        raise Invalid("; ".join(f"{e['field']}: {e['rule']}" for e in wrong[:5]), fields=wrong)
+    return items
+
+
+def counted(items: list[Item]) -> dict[Literal["create", "destroy"], int]:
+    """Return how many orders count for each rate limit."""
+    words: tuple[Literal["create", "destroy"], ...] = ("create", "destroy")
+    actions = [item.action for item in items]
+    return {word: actions.count(word) for word in words if word in actions}
+
+
+def give(request: BulkOrder, items: list[Item], *, dry_run: bool) -> tuple[CloudPodBatch, list[dict[str, Any]], dict[str, Any]]:
+    """Give all orders in one transaction; return the batch, what each item became, and for a dry run the quota of all."""
+    with database.atomic():
+        Tenant.find(request.tenant_id, field="tenantId")
+        _hold(request.tenant_id, items)
+        if dry_run:
+            rehearsed, quota = rehearse_all(partial(_all, items))
+            jobs, told = [job for job, _, _ in rehearsed], [{"placement": placement} for _, _, placement in rehearsed]
+            plan = {"quota": quota}
+        else:
+            ordered = _all(items)
+            jobs, told, plan = [job for job, _ in ordered], [{} for _ in ordered], {}
+        first = [job.after_job_id for job in jobs if job.after_job_id]
+        batch = CloudPodBatch.gather(request.tenant_id, [*first, *(job.id for job in jobs)], request.requested_by)
+        became = [{**_became(index, job), **told[index]} for index, job in enumerate(jobs)]
+        return batch, became, plan
+
+
+def _item(document: dict[str, Any], request: BulkOrder, changes: Changes, settings: Settings) -> Item:
+    action = document.pop("action", "create")
+    if not isinstance(action, str) or action not in ("create", *changes):
+        raise Invalid.field("action", "must be one of: " + ", ".join(("create", *changes)))
+    if document.setdefault("tenantId", request.tenant_id) != request.tenant_id:
+        raise Invalid.field("tenantId", f"must be the batch's, {request.tenant_id}")
+    if request.requested_by is not None:
+        document.setdefault("requestedBy", request.requested_by)
+    if action == "create":
+        return Item(action, None, partial(create.create, body.parse(CreatePod, document), settings))
+    reference = _reference(document)
+    model, change = changes[action]
+    return Item(action, reference, partial(change, reference, body.parse(model, document)))
+
+
+def _reference(document: dict[str, Any]) -> str:
+    vmid, pod_id = document.pop("vmid", None), document.pop("cloudPodId", None)
+    if isinstance(vmid, int) and not isinstance(vmid, bool) and vmid > 0 and pod_id is None:
+        return str(vmid)
+    if isinstance(pod_id, str) and vmid is None and pod_id and not pod_id.isdigit():
+        return pod_id
+    raise Invalid.field("vmid", "one of vmid (a number) and cloudPodId (its id) is needed")
+
+
+def _hold(tenant_id: str, items: list[Item]) -> None:
+    """Lock the pods in one order, before the quota: two batches never wait for each other."""
+    named = [item.reference for item in items if item.reference is not None]
+    db.rows(
+        "SELECT id FROM cloud_pods WHERE tenant_id = %s AND (id = ANY(%s) OR vmid = ANY(%s)) ORDER BY id FOR UPDATE",
+        (tenant_id, named, [int(name) for name in named if name.isdigit() and len(name) < 10]),
+    )
+
+
+def _all(items: list[Item]) -> list[Ordered]:
+    ordered = []
+    for index, item in enumerate(items):
+        try:
+            ordered.append(item.order())
+        except CloudPodsError as error:
+            error.fields = _at(index, error)
+            error.message = f"items.{index}: {error.message}"
+            raise
+    return ordered
+
+
+def _at(index: int, error: CloudPodsError) -> list[FieldError]:
+    """Return an error's fields with the item's index before them."""
+    fields = error.fields or [{"field": "", "rule": error.message}]
+    return [{"field": f"items.{index}.{e['field']}".rstrip("."), "rule": e["rule"]} for e in fields]
+
+
+def _became(index: int, job: CloudPodJob) -> dict[str, Any]:
+    first = {"backupJobId": job.after_job_id} if job.after_job_id else {}
+    about = {"type": job.type, "jobId": job.id, "cloudPodId": job.cloud_pod_id, "vmid": job.payload.get("vmid")}
+    return {"item": index, **about, **first}
