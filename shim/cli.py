@@ -260,25 +260,22 @@ def token_revoke(obj: dict[str, Any], token_id: str) -> None:
 
 
 @main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
 @click.pass_obj
-def check(obj: dict[str, Any]) -> None:
-    """Try what the settings name and say what to do about each fault."""
-    from shim.embedded.check import run
+def check(obj: dict[str, Any], as_json: bool) -> None:
+    """Try what the settings name and every node, and say what to do about each fault."""
+    from shim.worker.check import run
 
-    faults = 0
-    for ok, name, hint in run(config.load(**obj)):
-        click.echo(f"{'ok   ' if ok else 'FAULT'} {name}" + ("" if ok else f": {hint}"))
-        faults += not ok
+    tried = []
+    for each in run(config.load(**obj)):
+        tried.append(each)
+        if not as_json:
+            click.echo(f"{'ok   ' if each.fine else 'FAULT'} {each.name}" + ("" if each.fine else f": {each.hint}"))
+    if as_json:
+        click.echo(json.dumps([each.as_json() for each in tried]))
+    faults = sum(not each.fine for each in tried)
     if faults:
         raise CloudPodsError(f"{faults} fault{'s' if faults > 1 else ''}")
-
-
-@main.command()
-def openapi() -> None:
-    """Print the API's OpenAPI document, which the API itself serves at /openapi.json."""
-    from shim import app
-
-    click.echo(json.dumps(app.document(), indent=2))
 
 
 def _connect(obj: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import ansible_runner
 
 from shim import config
+from shim.errors import CloudPodsError
 from shim.process import end_descendants
 from shim.worker import failure
 from shim.worker.failure import NOTHING, UNKNOWN
@@ -53,6 +54,15 @@ class Outcome:
     failure: dict[str, Any] | None
 
 
+@dataclass(frozen=True)
+class Survey:
+    """How a run on many nodes ended: what those said that answered, each other's failure, and the whole run's trouble."""
+
+    results: dict[str, Any]
+    failures: dict[str, dict[str, Any]]
+    trouble: dict[str, Any] | None
+
+
 class _Events:
     """Collects what the end of a run needs from its events, and passes each task's start on."""
 
@@ -60,6 +70,7 @@ class _Events:
         self._on_task = on_task
         self.artifact: dict[str, Any] = {}
         self.failure: dict[str, Any] | None = None
+        self.failures: dict[str, dict[str, Any]] = {}
         self.output: list[str] = []
         self.began = False
 
@@ -70,14 +81,18 @@ class _Events:
                 self.began = True
                 self._on_task(str(data.get("task", "")))
             case "runner_on_failed" if not data.get("ignore_errors"):
-                self.failure = failure.of_task(str(data.get("host")), data.get("res") or {})
+                self._failed(failure.of_task, data)
             case "runner_on_unreachable":
-                self.failure = failure.unreachable(str(data.get("host")), data.get("res") or {})
+                self._failed(failure.unreachable, data)
             case "playbook_on_stats":
                 self.artifact = data.get("artifact_data") or {}
         if event.get("stdout"):
             self.output = [*self.output[-40:], event["stdout"]]
         return False  # nothing to keep on disk
+
+    def _failed(self, read: Callable[[str, dict[str, Any]], dict[str, Any]], data: dict[str, Any]) -> None:
+        host = str(data.get("host"))
+        self.failure = self.failures[host] = read(host, data.get("res") or {})
 
 
 def execute(run: Run, *, on_task: Callable[[str], None], should_stop: Callable[[], str | None]) -> Outcome:
@@ -85,8 +100,36 @@ def execute(run: Run, *, on_task: Callable[[str], None], should_stop: Callable[[
 
     Never raises for what the run does.
     """
+    return _play(run, _Events(on_task), should_stop)
+
+
+def survey(run: Run) -> Survey:
+    """Run a playbook that only reads on many nodes, to its end or its time limit.
+
+    Whatever else this process has started is ended by it: call it in a process of its own.
+    """
+    forget_own_settings()
+    events = _Events(lambda _: None)
+    ended = _play(run, events, lambda: None)
+    return Survey(events.artifact.get("result") or {}, events.failures, ended.failure)
+
+
+def hosts(inventory: Path, project_dir: Path) -> set[str]:
+    """Return the names of an inventory's hosts. Raises CloudPodsError with what ansible says of one that it cannot read."""
+    said, complaint = ansible_runner.get_inventory(
+        "list",
+        [str(inventory)],
+        response_format="json",
+        quiet=True,
+        envvars={"ANSIBLE_CONFIG": str(project_dir / "ansible.cfg"), "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True"},
+    )
+    if not isinstance(said, dict):
+        raise CloudPodsError(str(complaint).strip() or "ansible-inventory says nothing", code="bad_inventory")
+    return {name for group in said.values() for name in group.get("hosts", ())}
+
+
+def _play(run: Run, events: _Events, should_stop: Callable[[], str | None]) -> Outcome:
     _write_variables(run)
-    events = _Events(on_task)
     deadline = time.monotonic() + run.timeout_s
     stopped: list[str] = []
 
