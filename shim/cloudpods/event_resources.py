@@ -79,7 +79,7 @@ def _filters(
 ) -> Filters:
     """Return what is asked for, as far as the caller may see it. Raises NotFound for what is not there, or not theirs."""
     return Filters(
-        tenant_id=caller.only_tenant() if tenant_id is None else Tenant.find(tenant_id).id,
+        tenant_id=caller.only_tenant() if tenant_id is None else Tenant.known(tenant_id).id,
         cloud_pod_id=None if reference is None else CloudPod.find(reference).id,
         job_id=None if job_id is None else CloudPodJob.find(job_id).id,
         type=asked.type,
