@@ -345,3 +345,13 @@ def test_pods_stopped_by_an_order_before_orders_were_kept_are_wanted_stopped(sql
     sql_of_empty("BEGIN;" + (migrations.DIRECTORY / "0004_host_keys.sql").read_text() + ";COMMIT")
     wanted = dict(sql_of_empty("SELECT vmid, wanted_power FROM cloud_pods"))
     assert wanted == {101: "running", 102: "stopped", 103: "running", 104: "stopped"}
+
+
+def test_limits_that_were_set_by_hand_before_plans_were_followed_stay_the_tenants_own(sql_of_empty, earlier):
+    earlier(6)
+    owner = sql_of_empty.value("SELECT id FROM users")
+    sql_of_empty("INSERT INTO tenants (id, name, slug, owner_user_id, plan_id) VALUES ('own', 'o', 'o', %s, 'p')", owner)
+    columns = "tenant_id, max_cloud_pods, max_cpu_cores, max_ram_mb, max_disk_gb"
+    sql_of_empty(f"INSERT INTO tenant_quotas ({columns}) VALUES ('t', 1, 1, 1, 1), ('own', 1, 1, 1, 2)")
+    sql_of_empty("BEGIN;" + (migrations.DIRECTORY / "0007_tenants.sql").read_text() + ";COMMIT")
+    assert dict(sql_of_empty("SELECT tenant_id, follows_plan FROM tenant_quotas")) == {"t": True, "own": False}
