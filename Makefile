@@ -39,6 +39,7 @@ lint: venv ## Style, types, import rules, playbooks, scripts, collection
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -r shim -c pyproject.toml
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint
 	git ls-files -z '*.sh' '*.bash' .ci/run | xargs -0 $(BIN)/shellcheck

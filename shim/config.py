@@ -4,6 +4,7 @@ Every setting is `CLOUDPODS_<NAME>`; each may be given as `CLOUDPODS_<NAME>_FILE
 secrets need not stand in the environment. `docs/settings.md` lists them from this class.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -46,11 +47,10 @@ def _rate(value: str) -> str:
     # Costs as much as all else that a command loads.
     import limits  # noqa: PLC0415
 
-    try:
-        if limits.parse(value).amount > 0:
+    with contextlib.suppress(ValueError):
+        found = limits.parse_many(value)
+        if len(found) == 1 and found[0].amount > 0:
             return value
-    except ValueError:
-        pass
     raise ValueError("must be a number per time, such as 600/minute or 20 per 5 seconds")
 
 
