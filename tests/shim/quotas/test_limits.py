@@ -1,6 +1,5 @@
 """A tenant's limits: its plan's, its own, and its plan's again; also below what it uses, which only stops it from growing."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,17 +8,12 @@ LIMITS = {"maxCloudPods": 500, "maxCpuCores": 2000, "maxRamMb": 4_000_000, "maxD
 ORDER = {"tenantId": "TENANT-123", "hostname": "shop", "cores": 2, "memoryMb": 512, "diskGb": 8}
 
 
-def send(api, method, path, body=None, **headers):
-    text = None if body is None else json.dumps(body)
-    return api.simulate_request(method, f"/internal{path}", body=text, headers={"Content-Type": "application/json", **headers})
-
-
 def quota(api, tenant="TENANT-123"):
-    return send(api, "GET", f"/tenants/{tenant}/quota")
+    return api.send("GET", f"/tenants/{tenant}/quota")
 
 
 def put(api, body, tenant="TENANT-123", **headers):
-    return send(api, "PUT", f"/tenants/{tenant}/quota", body, **headers)
+    return api.send("PUT", f"/tenants/{tenant}/quota", body, **headers)
 
 
 def told(sql, tenant="TENANT-123"):
@@ -31,14 +25,14 @@ def told(sql, tenant="TENANT-123"):
 def small(api):
     """Make a plan that is smaller than the tenants' own."""
     limits = {"maxCloudPods": 1, "maxCpuCores": 1, "maxRamMb": 512, "maxDiskGb": 8}
-    assert send(api, "POST", "/plans", {"id": "small", "name": "Small", **limits}).status_code == 201
+    assert api.send("POST", "/plans", {"id": "small", "name": "Small", **limits}).status_code == 201
     return limits
 
 
 def test_a_quota_tells_its_limits_and_what_is_used_and_reserved(api, rows):
     answer = quota(api).json
     assert {name: answer[name] for name in LIMITS} == LIMITS
-    send(api, "POST", "/cloudpods", ORDER)
+    api.send("POST", "/cloudpods", ORDER)
     answer = quota(api).json
     amounts = ("CloudPods", "CpuCores", "RamMb", "DiskGb")
     assert [answer[f"used{name}"] for name in amounts] == [0, 0, 0, 0]
@@ -50,7 +44,7 @@ def test_limits_of_a_tenants_own_stay_its_own_until_it_follows_its_plan_again(ap
     answer = put(api, {"maxCloudPods": 7})
     assert (answer.status_code, answer.json["maxCloudPods"], answer.json["followsPlan"]) == (200, 7, False)
     assert answer.json["maxCpuCores"] == 2000
-    send(api, "PUT", "/plans/cloud-basic", {"maxCpuCores": 3})
+    api.send("PUT", "/plans/cloud-basic", {"maxCpuCores": 3})
     assert (quota(api).json["maxCpuCores"], quota(api, "TENANT-456").json["maxCpuCores"]) == (2000, 3)
     again = put(api, {"followsPlan": True}).json
     assert (again["maxCloudPods"], again["maxCpuCores"], again["followsPlan"]) == (500, 3, True)
@@ -96,15 +90,15 @@ def test_limits_below_what_is_used_are_taken_and_stop_growth_only(api, sql, rows
     sql("UPDATE tenant_quotas SET used_cloud_pods = 1, used_cpu_cores = 2 WHERE tenant_id = 'TENANT-123'")
     answer = put(api, {"maxCloudPods": 0, "maxCpuCores": 0})
     assert (answer.json["maxCloudPods"], answer.json["usedCloudPods"]) == (0, 1)
-    assert_problem(send(api, "POST", "/cloudpods", ORDER), 409, "quota_exceeded")
-    assert send(api, "POST", "/cloudpods", {**ORDER, "tenantId": "TENANT-456"}).status_code == 202
-    assert send(api, "POST", "/cloudpods/9101/destroy", {"tenantId": "TENANT-123"}).status_code == 202
+    assert_problem(api.send("POST", "/cloudpods", ORDER), 409, "quota_exceeded")
+    assert api.send("POST", "/cloudpods", {**ORDER, "tenantId": "TENANT-456"}).status_code == 202
+    assert api.send("POST", "/cloudpods/9101/destroy", {"tenantId": "TENANT-123"}).status_code == 202
 
 
 def test_another_plan_brings_its_limits_also_below_what_is_used_and_over_a_tenants_own(api, sql, small):
     sql("UPDATE tenant_quotas SET used_cloud_pods = 3 WHERE tenant_id = 'TENANT-123'")
     put(api, {"maxCloudPods": 7})
-    assert send(api, "PUT", "/tenants/TENANT-123", {"planId": "small"}).json["planId"] == "small"
+    assert api.send("PUT", "/tenants/TENANT-123", {"planId": "small"}).json["planId"] == "small"
     answer = quota(api).json
     assert {name: answer[name] for name in small} == small
     assert (answer["followsPlan"], answer["usedCloudPods"]) == (True, 3)
@@ -121,7 +115,7 @@ def test_of_two_who_change_what_they_read_the_second_is_told(api, assert_problem
 
 def test_an_order_under_way_does_not_spoil_what_was_read_of_the_limits(api):
     read = quota(api).headers["etag"]
-    send(api, "POST", "/cloudpods", ORDER)
+    api.send("POST", "/cloudpods", ORDER)
     assert put(api, {"maxCloudPods": 7}, **{"If-Match": read}).status_code == 200
 
 
@@ -136,12 +130,12 @@ def test_a_plan_and_a_tenant_that_leaves_it_changed_at_once_end_in_one_state(api
     """Whichever comes first: the tenant has its new plan's limits, never those of the plan that it left."""
     for number in range(8):
         with ThreadPoolExecutor(2) as pool:
-            plan = pool.submit(send, api, "PUT", "/plans/cloud-basic", {"maxCpuCores": 100 + number})
-            tenant = pool.submit(send, api, "PUT", "/tenants/TENANT-123", {"planId": "small"})
+            plan = pool.submit(api.send, "PUT", "/plans/cloud-basic", {"maxCpuCores": 100 + number})
+            tenant = pool.submit(api.send, "PUT", "/tenants/TENANT-123", {"planId": "small"})
             assert (plan.result(timeout=20).status_code, tenant.result(timeout=20).status_code) == (200, 200)
         answer = quota(api).json
         assert {name: answer[name] for name in small} == small
-        send(api, "PUT", "/tenants/TENANT-123", {"planId": "cloud-basic"})
+        api.send("PUT", "/tenants/TENANT-123", {"planId": "cloud-basic"})
         assert quota(api).json["maxCpuCores"] == 100 + number
 
 
@@ -152,9 +146,9 @@ def test_a_plan_change_waits_for_a_tenant_that_is_leaving_the_plan(api, servers,
     with ThreadPoolExecutor(2) as pool:
         worker = psycopg2.connect(servers.database_url)
         worker.cursor().execute("SELECT 1 FROM tenant_quotas WHERE tenant_id = 'TENANT-123' FOR UPDATE")
-        tenant = pool.submit(send, api, "PUT", "/tenants/TENANT-123", {"planId": "small"})
+        tenant = pool.submit(api.send, "PUT", "/tenants/TENANT-123", {"planId": "small"})
         eventually(lambda: tenant.done() or sql("SELECT 1 FROM pg_locks WHERE NOT granted"))
-        plan = pool.submit(send, api, "PUT", "/plans/cloud-basic", {"maxCpuCores": 77})
+        plan = pool.submit(api.send, "PUT", "/plans/cloud-basic", {"maxCpuCores": 77})
         eventually(lambda: len(sql("SELECT 1 FROM pg_locks WHERE NOT granted")) >= 2)
         # What a worker writes while it holds the quota: it must not wait for the tenant's row, which waits for the quota.
         worker.cursor().execute("SET lock_timeout = '5s'")

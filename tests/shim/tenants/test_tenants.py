@@ -1,29 +1,21 @@
 """Tenants over HTTP: made with their quotas, read, changed, listed, and what is refused."""
 
-import json
-
 import pytest
 
 GOOD = {"name": "Bücher & Söhne GmbH", "planId": "cloud-basic"}
 LIMITS = {"maxCloudPods": 500, "maxCpuCores": 2000, "maxRamMb": 4_000_000, "maxDiskGb": 40_000}
 
 
-def send(api, method, path, body=None, **headers):
-    # The standard library's json, because it writes what a client may send though it should not.
-    text = None if body is None else json.dumps(body)
-    return api.simulate_request(method, f"/internal{path}", body=text, headers={"Content-Type": "application/json", **headers})
-
-
 @pytest.fixture
 def owner(api):
     """Make a user who owns nothing yet; return the id."""
-    return send(api, "POST", "/users", {"id": "olga", "email": "olga@example.com"}).json["id"]
+    return api.send("POST", "/users", {"id": "olga", "email": "olga@example.com"}).json["id"]
 
 
 @pytest.fixture
 def make(api, owner):
     """Return a way to make a tenant."""
-    return lambda **more: send(api, "POST", "/tenants", {**GOOD, "ownerUserId": owner, **more})
+    return lambda **more: api.send("POST", "/tenants", {**GOOD, "ownerUserId": owner, **more})
 
 
 def actions(sql, tenant):
@@ -48,17 +40,17 @@ def test_what_the_panel_says_is_kept_and_a_pod_can_be_ordered(api, make, sql):
     tenant = make(id="panel:42", slug="buecher", region="migra-us-east-1").json
     assert (tenant["id"], tenant["slug"]) == ("panel:42", "buecher")
     order = {"tenantId": "panel:42", "hostname": "shop", "cores": 1, "memoryMb": 512}
-    assert send(api, "POST", "/cloudpods", order).json["cloudPod"]["tenantId"] == "panel:42"
+    assert api.send("POST", "/cloudpods", order).json["cloudPod"]["tenantId"] == "panel:42"
     assert actions(sql, "panel:42")[0] == "TENANT_CREATED"
 
 
 def test_a_pod_is_of_its_tenants_region_unless_said_otherwise(api, make, sql, assert_problem):
     make(id="eu", region="eu-west-1")
     order = {"tenantId": "eu", "hostname": "shop", "cores": 1, "memoryMb": 512}
-    assert_problem(send(api, "POST", "/cloudpods", order), 422, field="region")
+    assert_problem(api.send("POST", "/cloudpods", order), 422, field="region")
     sql("UPDATE cloud_pod_nodes SET region = 'eu-west-1' WHERE name = 'lab2'")
-    assert send(api, "POST", "/cloudpods", order).json["cloudPod"]["region"] == "eu-west-1"
-    named = send(api, "POST", "/cloudpods", {**order, "region": "migra-us-east-1"})
+    assert api.send("POST", "/cloudpods", order).json["cloudPod"]["region"] == "eu-west-1"
+    named = api.send("POST", "/cloudpods", {**order, "region": "migra-us-east-1"})
     assert named.json["cloudPod"]["node"] == "lab1"
 
 
@@ -105,7 +97,7 @@ def test_a_name_of_any_letters_gives_a_slug(make, name, slug):
 def test_a_bad_tenant_is_refused_and_nothing_is_written(api, make, sql, assert_problem, change, code, field, rule):
     before = sql("SELECT * FROM tenants ORDER BY id"), sql("SELECT * FROM tenant_quotas ORDER BY id")
     assert_problem(make(**change), 422, code, field=field, rule=rule)
-    assert_problem(send(api, "PUT", "/tenants/TENANT-456", change), 422, code, field=field, rule=rule)
+    assert_problem(api.send("PUT", "/tenants/TENANT-456", change), 422, code, field=field, rule=rule)
     assert (sql("SELECT * FROM tenants ORDER BY id"), sql("SELECT * FROM tenant_quotas ORDER BY id")) == before
     assert actions(sql, "TENANT-456") == []
 
@@ -114,7 +106,7 @@ def test_a_bad_tenant_is_refused_and_nothing_is_written(api, make, sql, assert_p
 def test_what_a_tenant_must_have_is_asked_for(api, owner, assert_problem, field):
     body = {**GOOD, "ownerUserId": owner}
     del body[field]
-    assert_problem(send(api, "POST", "/tenants", body), 422, "invalid_request", field=field, rule="required")
+    assert_problem(api.send("POST", "/tenants", body), 422, "invalid_request", field=field, rule="required")
 
 
 @pytest.mark.parametrize(("change", "code"), [({"id": "TENANT-456"}, "id_taken"), ({"slug": "tenant-456"}, "slug_taken")])
@@ -122,50 +114,50 @@ def test_what_another_tenant_has_cannot_be_taken(api, make, sql, assert_problem,
     (field,) = change
     assert_problem(make(**change), 409, code, field=field)
     if field == "slug":
-        assert_problem(send(api, "PUT", "/tenants/TENANT-123", change), 409, code, field=field)
+        assert_problem(api.send("PUT", "/tenants/TENANT-123", change), 409, code, field=field)
     assert sql.value("SELECT count(*) FROM tenants") == 2
 
 
 def test_a_change_names_what_it_changes_and_leaves_the_rest_and_the_others(api, sql, owner):
-    before = {id: send(api, "GET", f"/tenants/{id}") for id in ("TENANT-123", "TENANT-456")}
-    answer = send(api, "PUT", "/tenants/TENANT-123", {"name": "Renamed", "ownerUserId": owner})
+    before = {id: api.send("GET", f"/tenants/{id}") for id in ("TENANT-123", "TENANT-456")}
+    answer = api.send("PUT", "/tenants/TENANT-123", {"name": "Renamed", "ownerUserId": owner})
     assert answer.status_code == 200, answer.text
     changed = {"name": "Renamed", "ownerUserId": owner, "updatedAt": answer.json["updatedAt"]}
     assert answer.json == {**before["TENANT-123"].json, **changed}
     assert answer.headers["etag"] != before["TENANT-123"].headers["etag"]
-    assert send(api, "GET", "/tenants/TENANT-456").json == before["TENANT-456"].json
+    assert api.send("GET", "/tenants/TENANT-456").json == before["TENANT-456"].json
     ((told,),) = sql("SELECT data FROM cloud_pod_events WHERE tenant_id = 'TENANT-123'")
     assert (told["action"], told["before"]["name"], told["after"]["name"]) == ("TENANT_CHANGED", "TENANT-123", "Renamed")
 
 
 @pytest.mark.parametrize("body", [{}, {"name": "TENANT-123"}, {"planId": "cloud-basic", "region": "migra-us-east-1"}])
 def test_a_change_that_changes_nothing_writes_nothing(api, sql, body):
-    before = send(api, "GET", "/tenants/TENANT-123")
-    answer = send(api, "PUT", "/tenants/TENANT-123", body)
+    before = api.send("GET", "/tenants/TENANT-123")
+    answer = api.send("PUT", "/tenants/TENANT-123", body)
     assert (answer.status_code, answer.json, answer.headers["etag"]) == (200, before.json, before.headers["etag"])
     assert actions(sql, "TENANT-123") == []
 
 
 def test_of_two_who_change_what_they_read_the_second_is_told(api, assert_problem):
-    read = send(api, "GET", "/tenants/TENANT-123").headers["etag"]
-    assert send(api, "PUT", "/tenants/TENANT-123", {"name": "A"}, **{"If-Match": read}).status_code == 200
+    read = api.send("GET", "/tenants/TENANT-123").headers["etag"]
+    assert api.send("PUT", "/tenants/TENANT-123", {"name": "A"}, **{"If-Match": read}).status_code == 200
     for method, body in (("PUT", {"name": "B"}), ("DELETE", None)):
-        answer = send(api, method, "/tenants/TENANT-123", body, **{"If-Match": read})
+        answer = api.send(method, "/tenants/TENANT-123", body, **{"If-Match": read})
         assert_problem(answer, 412, "precondition_failed")
-    assert_problem(send(api, "PUT", "/tenants/TENANT-123", {}, **{"If-Match": "x"}), 422, field="If-Match")
-    assert send(api, "PUT", "/tenants/TENANT-123", {"name": "B"}, **{"If-Match": "*"}).json["name"] == "B"
+    assert_problem(api.send("PUT", "/tenants/TENANT-123", {}, **{"If-Match": "x"}), 422, field="If-Match")
+    assert api.send("PUT", "/tenants/TENANT-123", {"name": "B"}, **{"If-Match": "*"}).json["name"] == "B"
 
 
 @pytest.mark.parametrize("path", ["", "/quota", "/usage"])
 @pytest.mark.parametrize("tenant", ["TENANT-999", "%00", "a%00b", "tenant-123", "9" * 300])
 def test_no_such_tenant_is_not_found(api, assert_problem, tenant, path):
-    assert_problem(send(api, "GET", f"/tenants/{tenant}{path}"), 404, "tenant_not_found")
+    assert_problem(api.send("GET", f"/tenants/{tenant}{path}"), 404, "tenant_not_found")
     if path != "/usage":
-        assert_problem(send(api, "PUT", f"/tenants/{tenant}{path}", {}), 404, "tenant_not_found")
+        assert_problem(api.send("PUT", f"/tenants/{tenant}{path}", {}), 404, "tenant_not_found")
 
 
 def test_tenants_are_listed_newest_first_and_found_by_their_columns(api, make, owner):
-    send(api, "POST", "/plans", {"id": "tiny", "name": "Tiny", **LIMITS})
+    api.send("POST", "/plans", {"id": "tiny", "name": "Tiny", **LIMITS})
     make(id="eu-1", region="eu", planId="tiny")
     make(id="eu-2", region="eu")
 
