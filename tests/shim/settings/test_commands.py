@@ -57,6 +57,43 @@ def test_a_tokens_secret_is_printed_once_and_works(cloudpods, empty_database):
         assert ApiToken.holder(secret).name == "panel"
 
 
+def test_a_users_token_is_made_listed_and_revoked(cloudpods, empty_database):
+    cloudpods("migrate")
+    cloudpods("seed")
+    words = ("--tenant", "TENANT-123", "--role", "dev", "--user", "anna@example.com", "--expires-days", "7")
+    secret = said(cloudpods("token", "create", "anna", *words)).strip()
+    cloudpods("token", "create", "panel")
+    db.connect(empty_database)
+    with db.session():
+        holder = ApiToken.holder(secret)
+    assert (holder.role, holder.tenant_id, holder.user_id) == ("dev", "TENANT-123", "anna@example.com")
+    panel, anna = said(cloudpods("token", "list")).splitlines()
+    assert "panel  service  never used  does not expire" in panel
+    assert anna.startswith(f"{holder.token_id}  anna  anna@example.com as dev of TENANT-123  last used 20")
+    assert secret not in panel + anna
+    assert said(cloudpods("token", "list", "--tenant", "TENANT-123")).splitlines() == [anna]
+    assert said(cloudpods("token", "revoke", holder.token_id)) == f"token {holder.token_id}: revoked\n"
+    with db.session():
+        assert ApiToken.holder(secret) is None
+
+
+WRONG_TOKENS = [
+    (("token", "create", "anna", "--tenant", "TENANT-123"), "belong together"),
+    (("token", "create", "anna", "--tenant", "TENANT-789", "--role", "dev", "--user", "anna"), "there is no tenant"),
+    (("token", "create", ""), "name"),
+    (("token", "revoke", "no-such-token"), "there is no token"),
+]
+
+
+@pytest.mark.parametrize(("words", "hint"), WRONG_TOKENS)
+def test_a_token_that_cannot_be_made_or_revoked_is_said_in_a_line(cloudpods, sql_of_empty, words, hint):
+    cloudpods("migrate")
+    result = cloudpods(*words)
+    assert result.exit_code == 1
+    assert hint in said(result)
+    assert sql_of_empty.value("SELECT count(*) FROM api_tokens") == 0
+
+
 def test_seed_twice_makes_everything_once(cloudpods, sql_of_empty):
     cloudpods("migrate")
     first, second = said(cloudpods("seed")), said(cloudpods("seed"))
