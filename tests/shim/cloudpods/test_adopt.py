@@ -387,3 +387,41 @@ def test_two_adoptions_of_one_container_make_one_pod(tenants, looked):
         with pytest.raises(Exception, match="belongs to a live pod"):
             adopt.adopt("lab1", AdoptPod(tenantId=TENANT, vmid=5001))
         assert scan.foreign("lab1")[1] == []
+
+
+def used(sql, tenant=TENANT):
+    columns = "used_cloud_pods, used_cpu_cores, used_ram_mb, used_disk_gb"
+    return sql(f"SELECT {columns} FROM tenant_quotas WHERE tenant_id = %s", tenant)[0]
+
+
+def test_an_adopted_pod_counts_as_what_the_node_says_at_the_end(looked, ask, ended, sql):
+    looked(container())
+    answer = ask()
+    assert used(sql) == (0, 0, 0, 0)
+    ended(answer, adopted(cores=3))
+    assert (used(sql), used(sql, OTHER_TENANT)) == ((1, 3, 1024, 12), (0, 0, 0, 0))
+
+
+def test_an_adoption_over_the_quota_is_refused_and_writes_nothing(looked, ask, sql, assert_problem):
+    looked(container())
+    sql("UPDATE tenant_quotas SET max_cpu_cores = 1")
+    before = sql.counts()
+    answer = ask()
+    assert_problem(answer, 409, "quota_exceeded")
+    assert answer.json["asked"] == {"cores": 2}
+    assert sql.counts() == before
+
+
+def test_a_failed_adoption_takes_nothing_of_the_quota(looked, ask, ended, sql):
+    looked(container())
+    ended(ask(), failure=FAILED)
+    assert used(sql) == (0, 0, 0, 0)
+    assert sql("SELECT state FROM quota_entries") == [("released",)]
+
+
+def test_what_a_failed_create_left_is_counted_once_when_it_is_adopted(looked, ask, ended, rows, sql):
+    pod = rows.pod(vmid=5001, status="failed", cores=2, memory_mb=1024, disk_gb=12)
+    looked(container(owner={"tenant": TENANT, "pod": pod}))
+    sql("UPDATE tenant_quotas SET max_cloud_pods = 1")
+    ended(ask(), adopted(owner={"tenant": TENANT, "pod": pod}))
+    assert used(sql) == (1, 2, 1024, 12)

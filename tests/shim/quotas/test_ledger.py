@@ -249,3 +249,32 @@ def test_an_outcome_that_cannot_be_written_whole_settles_nothing(create, sql, us
         with pytest.raises(outcome.state.LostLease):
             outcome.write(older, CREATED)
     assert (used(), entries()) == (NOTHING, [("reserved", SIZE)])
+
+
+def test_of_twenty_orders_at_once_as_many_are_taken_as_the_limit_allows(create, limit, entries, sql):
+    from concurrent.futures import ThreadPoolExecutor
+
+    limit(cores=10)
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: create(), range(20)))
+    assert sorted(answer.status_code for answer in answers) == [202] * 5 + [409] * 15
+    assert entries() == [("reserved", SIZE)] * 5
+
+
+def test_a_dearer_restore_as_new_is_refused_like_a_create(rows, post, limit, sql, assert_problem):
+    pod = rows.pod(vmid=9101)
+    rows.backup(pod)
+    limit(pods=1)
+    before = sql.counts()
+    assert_problem(post("/cloudpods/9101/restore", tenantId=TENANT, asNew=True), 409, "quota_exceeded")
+    assert sql.counts() == before
+
+
+def test_only_one_file_ends_jobs():
+    from pathlib import Path
+
+    import shim
+
+    ends = ("handler.succeed(", "handler.fail(", "state.succeed(", "state.fail(")
+    files = [path for path in Path(shim.__file__).parent.rglob("*.py") if any(end in path.read_text() for end in ends)]
+    assert [path.name for path in files] == ["ending.py"], "an end that does not settle its quota"

@@ -5,8 +5,12 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from shim import db
 from shim.cli import main
+from shim.cloudpods import recount_nodes
+from shim.cloudpods.drift_models import DriftReport
 from shim.cloudpods.recount import recount
+from shim.worker import outcome
 from shim.worker.playbook import Outcome
 
 TENANT, OTHER = "TENANT-123", "TENANT-456"
@@ -116,7 +120,6 @@ def test_what_was_mended_while_a_pod_was_made_ends_right_with_its_job(estate, cl
 
 @pytest.mark.usefixtures("estate")
 def test_another_tenants_orders_do_not_wait_for_a_recount(settings, api):
-    from shim import db
 
     with db.session(), db.database.atomic():
         recount(TENANT, mend=True)
@@ -128,3 +131,43 @@ def test_another_tenants_orders_do_not_wait_for_a_recount(settings, api):
         other.start()
         other.join(10)
         assert [answer.status_code for answer in answers] == [202]
+
+
+@pytest.fixture
+def looked(rows):
+    """Return a way to have the node lab1 looked at, where the pod is as given; it gives the report."""
+
+    def look(pod, **facts):
+        there = {"exists": True, "in_pool": True, "status": "running", "owner": {"tenant": TENANT, "pod": pod}}
+        size = {"cores": 2, "memory_mb": 2048, "swap_mb": 512, "disk_gb": 8}
+        seen = {"vmid": 9101, "unfinished": False, "busy": None, **there, **size, **facts}
+        with db.session():
+            job = rows.running("RECONCILE", tenant_id=None, payload={"mends": []})
+            outcome.write(job, Outcome({"lab1": {"node": "lab1", "pods": [seen]}}, None))
+            return DriftReport.newest(rows.node_id())
+
+    return look
+
+
+def test_a_pods_real_size_is_taken_over_and_counted(rows, looked, cloudpods, sql):
+    pod = rows.pod(vmid=9101)
+    report = looked(pod, cores=4, disk_gb=20)
+    with db.session():
+        (item,) = recount_nodes.items(report, TENANT)
+        assert recount_nodes.items(report, OTHER) == []
+        assert recount_nodes.take_over(report, item)
+    assert kinds(cloudpods("--json")) == {"pod", "share"}
+    used = "SELECT used_cloud_pods, used_cpu_cores, used_ram_mb, used_disk_gb FROM tenant_quotas WHERE tenant_id = %s"
+    assert sql(used, TENANT) == [(1, 4, 2048, 20)]
+    assert sql("SELECT used_cpu_cores, used_disk_gb FROM cloud_pod_allocations") == [(4, 20)]
+    told = sql.value("SELECT data FROM cloud_pod_events WHERE data->>'action' = 'SIZE_RECOUNTED'")
+    assert (told["before"], told["after"]) == ({"cores": 2, "disk_gb": 8}, {"cores": 4, "disk_gb": 20})
+
+
+def test_a_pod_that_was_changed_since_the_look_stays_as_it_is(rows, looked, sql):
+    pod = rows.pod(vmid=9101)
+    report = looked(pod, cores=4)
+    sql("UPDATE cloud_pods SET updated_at = now() + interval '2 hours'")
+    with db.session():
+        assert not recount_nodes.take_over(report, report.items[0])
+    assert sql.row("cloud_pods", pod)["cores"] == 2
