@@ -24,6 +24,7 @@ from shim.tenants import token_resources as tokens
 from shim.tenants.callers import Callers
 from shim.tenants.kept_answers import KeptAnswer
 from shim.web import documents, openapi, operation, problems
+from shim.web.access_log import AccessLog
 from shim.web.auth import Authentication, Credentials, RequestIds
 from shim.web.connection import Connection
 from shim.web.idempotency import Idempotency
@@ -37,7 +38,7 @@ PREFIXES = ("/internal", "/api")
 def create(settings: Settings, streams: Streams | None = None) -> falcon.App[Any, Any]:
     """Return the WSGI application. Opens no connection. `streams` is for whoever has to end them before the process stops."""
     db.connect(settings.database_url, pool_size=settings.api_threads + 1)
-    who: Any = [RequestIds(), Credentials(), Connection(), Authentication(Callers(settings).find)]
+    who: Any = [RequestIds(), AccessLog(), Credentials(), Connection(), Authentication(Callers(settings).find)]
     middleware: Any = [*who, operation.Queries(), Idempotency(KeptAnswer)]
     app: falcon.App[Any, Any] = falcon.App(middleware=middleware)
     problems.register(app)

@@ -1,7 +1,6 @@
 """The command `cloudpods`. Each command loads what it needs only when it runs, so that all of them start fast."""
 
 import json
-import logging
 import os
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, get_args
 import click
 import peewee
 
-from shim import config, db, migrations
+from shim import config, db, log, migrations
 from shim.caller import UserRole
 from shim.errors import CloudPodsError
 
@@ -36,12 +35,11 @@ class _Commands(click.Group):
 @click.pass_context
 def main(ctx: click.Context, state_dir: Path | None, verbose: bool) -> None:
     """CloudPods: a small cloud out of Proxmox nodes."""
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    # RQ says each wake-up it takes; ours say more.
-    logging.getLogger("rq.worker").setLevel(logging.WARNING)
+    # What a person types speaks to a person; the processes ask the settings.
+    log.configure("console", "INFO" if verbose else "WARNING")
     ctx.obj = {"state_dir": state_dir.absolute()} if state_dir else {}
+    if verbose:
+        ctx.obj["log_level"] = "INFO"
 
 
 @main.command()
@@ -60,7 +58,8 @@ def up(obj: dict[str, Any], workers: int, host: str | None, port: int | None) ->
     from shim.embedded import up as all_in_one
 
     state_dir = obj.get("state_dir") or Path(str(config.given().get("state_dir", config.default_state_dir()))).absolute()
-    overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    given = {"host": host, "port": port, "log_level": obj.get("log_level")}
+    overrides = {name: value for name, value in given.items() if value is not None}
     all_in_one.main(state_dir, workers=workers, **overrides)
 
 
@@ -68,9 +67,11 @@ def up(obj: dict[str, Any], workers: int, host: str | None, port: int | None) ->
 @click.pass_obj
 def api(obj: dict[str, Any]) -> None:
     """Serve the API (gunicorn)."""
-    settings = config.load(**obj)
+    settings = _process(obj)
     # gunicorn's own processes read the settings again; the state folder is the only word they need for it.
     os.environ[f"{config.PREFIX}STATE_DIR"] = str(settings.state_dir)
+    if settings.log_level:
+        os.environ[f"{config.PREFIX}LOG_LEVEL"] = settings.log_level
     options = {
         "bind": f"{settings.host}:{settings.port}",
         "workers": settings.api_processes,
@@ -78,7 +79,7 @@ def api(obj: dict[str, Any]) -> None:
         "worker-class": "gthread",
         "graceful-timeout": 10,
         "keep-alive": 30,
-        "log-level": "warning",
+        "logger-class": "shim.log.GunicornLogger",
     }
     words = [f"--{name}={value}" for name, value in options.items()]
     os.execv(sys.executable, [sys.executable, "-m", "gunicorn", *words, "--no-control-socket", "shim.wsgi:application()"])
@@ -96,7 +97,7 @@ def worker(obj: dict[str, Any], queues: str | None) -> None:
     unknown = sorted(set(chosen) - set(QUEUES))
     if unknown:
         raise click.BadParameter(f"unknown queue {unknown[0]}; known are {', '.join(QUEUES)}", param_hint="--queues")
-    work(config.load(**obj), chosen)
+    work(_process(obj), chosen)
 
 
 @main.command()
@@ -105,7 +106,7 @@ def scheduler(obj: dict[str, Any]) -> None:
     """Announce queued jobs, settle lost ones, do what is due by the clock."""
     from shim.scheduler.main import main as schedule
 
-    schedule(config.load(**obj))
+    schedule(_process(obj))
 
 
 @main.command()
@@ -276,6 +277,13 @@ def check(obj: dict[str, Any], as_json: bool) -> None:
     faults = sum(not each.fine for each in tried)
     if faults:
         raise CloudPodsError(f"{faults} fault{'s' if faults > 1 else ''}")
+
+
+def _process(obj: dict[str, Any]) -> config.Settings:
+    """Return the settings of a process that stays, which speaks as they say."""
+    settings = config.load(**obj)
+    log.configure(settings.log_format, settings.log_level)
+    return settings
 
 
 def _connect(obj: dict[str, Any]) -> None:

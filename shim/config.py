@@ -98,6 +98,12 @@ class Settings(BaseModel):
         float, Field(ge=0, description="How often each node is asked for its cores, memory and storages; 0: never")
     ] = 86400.0
     tick_s: Annotated[float, Field(gt=0, description="How often the scheduler looks")] = 1.0
+    log_format: Annotated[
+        Literal["json", "console"] | None, Field(description="How lines of the log look: json or console")
+    ] = None
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None, Field(description="What the log leaves out: all below this level")
+    ] = None
     stop_grace_s: Annotated[float, Field(ge=0, description="How long a stopping worker may finish its run")] = 20.0
 
     rate_create: Annotated[str, AfterValidator(_rate), Field(description="How many pods a tenant may have made in a time")] = (

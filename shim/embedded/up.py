@@ -22,6 +22,7 @@ from shim.embedded.redis_server import RedisServer
 from shim.embedded.supervisor import Service, Supervisor
 from shim.errors import SettingsError
 from shim.jobs.catalog import QUICK_QUEUES
+from shim.log import configure
 from shim.process import become_subreaper
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ def main(state_dir: Path, *, workers: int, **overrides: object) -> None:
     try:
         settings = _servers(supervisor, state_dir, overrides)
         if settings is not None:
+            configure(settings.log_format, settings.log_level)
             _migrate(settings)
             _require_free(settings.host, settings.port)
             _processes(supervisor, settings, workers)

@@ -7,6 +7,7 @@ import logging
 import queue
 import threading
 import time
+from contextvars import copy_context
 
 import peewee
 
@@ -32,7 +33,8 @@ class Lease:
         self._kick = threading.Event()
         self._held_until = time.monotonic() + lease_s
         self._lost: str | None = None
-        self._thread = threading.Thread(target=self._hold, name=f"lease-{job.id}", daemon=True)
+        # On behalf of whom the run is, and what its lines say, is so in this thread too.
+        self._thread = threading.Thread(target=copy_context().run, args=(self._hold,), name=f"lease-{job.id}", daemon=True)
 
     def __enter__(self) -> "Lease":
         self._thread.start()

@@ -9,7 +9,7 @@ from typing import Any
 
 import peewee
 
-from shim import db
+from shim import caller, db
 from shim.config import DRILL_VMIDS, Settings
 from shim.errors import Unavailable
 from shim.jobs import state
@@ -17,6 +17,7 @@ from shim.jobs.catalog import ACTIONS, types_of
 from shim.jobs.claim import claim
 from shim.jobs.models import CloudPodJob
 from shim.jobs.queue import Wakeups
+from shim.log import bound
 from shim.process import become_subreaper
 from shim.worker import outcome, playbook
 from shim.worker.failure import NOTHING, UNKNOWN
@@ -64,7 +65,9 @@ def wake(job_id: str) -> None:
     if job is None:
         log.debug("woken for %s, nothing may run now", job_id)
         return
-    _run(job, settings)
+    ordered = caller.Origin(actor=job.requested_by, request_id=job.request_id)
+    with caller.on_behalf_of(ordered), bound(job_id=job.id, request_id=job.request_id, attempt=job.attempt):
+        _run(job, settings)
     with db.session():
         unblocked = state.to_announce(types, 1, after_s=1.0)
     Wakeups(settings.redis_url).announce(unblocked)
