@@ -109,6 +109,8 @@ def test_arguments_that_the_master_spec_does_not_know(build: str, params: dict, 
         ("destroy", GUARDED, False, "9101"),
         ("scale", BIGGER, True, f"9101 --cores 4 --mem 4096 --swap 0 {GUARDS}"),
         ("scale", BIGGER, False, "9101 --cores 4 --mem 4096"),
+        ("scale", dict(BIGGER, force=True), True, f"9101 --cores 4 --mem 4096 --swap 0 {GUARDS} --force"),
+        ("scale", dict(BIGGER, force=True), False, "9101 --cores 4 --mem 4096"),
     ],
 )
 def test_arguments_of_the_others(build: str, params: dict, ours: bool, arguments: str) -> None:

@@ -181,6 +181,41 @@ def test_swap_stays_unless_it_is_asked_for(pod: Scripts) -> None:
     assert summary(pod.run("scale", 9101, *SCALE))["Swap"] == "512"
 
 
+def uses(pod: Scripts, memory_mb: int, cached_mb: int = 0) -> None:
+    pod.lab.set_cgroup(9101, "memory.current", f"{(memory_mb + cached_mb) << 20}\n")
+    pod.lab.set_cgroup(9101, "memory.stat", f"anon {memory_mb << 20}\nfile {cached_mb << 20}\n")
+
+
+LESS = ("--cores", 2, "--mem", 128)
+
+
+def test_memory_in_use_is_not_taken_away(pod: Scripts) -> None:
+    uses(pod, 200)
+    before = pod.lab.conf(9101)
+    done = pod.run("scale", 9101, *LESS)
+    assert (done.returncode, failure(done)["Retryable"], failure(done)["Left"]) == (73, "no", "nothing")
+    assert "uses 200 MiB" in failure(done)["Error"]
+    assert "--force" in failure(done)["Error"]
+    assert pod.lab.conf(9101) == before
+
+
+def test_memory_in_use_is_taken_away_with_force(pod: Scripts) -> None:
+    uses(pod, 200)
+    assert summary(pod.run("scale", 9101, *LESS, "--force"))["Result"] == "scaled"
+    assert pod.lab.cgroup(9101, "memory.max") == str(128 << 20)
+
+
+def test_memory_that_only_holds_files_is_taken_away(pod: Scripts) -> None:
+    uses(pod, 100, cached_mb=400)
+    assert summary(pod.run("scale", 9101, *LESS))["Result"] == "scaled"
+
+
+def test_a_stopped_pod_uses_no_memory(pod: Scripts) -> None:
+    uses(pod, 200)
+    pod.lab.ok("pct", "stop", 9101)
+    assert summary(pod.run("scale", 9101, *LESS))["Result"] == "scaled"
+
+
 def test_a_scale_that_fails_is_told_in_the_nodes_words(pod: Scripts) -> None:
     pod.lab.switch("fail", "pct set", "--message", "memory: unable to hotplug memory: no", "--times", 1)
     done = pod.run("scale", 9101, *SCALE)

@@ -67,7 +67,8 @@ def destroy_arguments(params: dict, ours: bool) -> list[str]:
 
 def scale_arguments(params: dict, ours: bool) -> list[str]:
     """Return the arguments of cloudpod-scale.sh."""
-    return [str(params['vmid'])] + options(SCALE_OPTIONS, params) + (options(SCALE_EXTRAS, params) if ours else [])
+    force = ['--force'] if params.get('force') else []
+    return [str(params['vmid'])] + options(SCALE_OPTIONS, params) + ([*options(SCALE_EXTRAS, params), *force] if ours else [])
 
 
 def power_arguments(params: dict) -> list[str]:

@@ -122,6 +122,7 @@ def scale_spec() -> dict:
         cores={'type': 'int', 'required': True},
         memory_mb={'type': 'int', 'required': True},
         swap_mb={'type': 'int'},
+        force={'type': 'bool', 'default': False},
     )
 
 

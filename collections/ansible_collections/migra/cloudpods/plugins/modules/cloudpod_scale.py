@@ -30,6 +30,12 @@ options:
     description:
       - Swap in MiB, from 0 to 1048576. Without it the swap stays as it is.
     type: int
+  force:
+    description:
+      - Take memory away also when the processes of the pod hold more than is left. The kernel then kills some of them.
+      - Without it such a change is refused. A site's own script does not know it.
+    type: bool
+    default: false
   timeout_s:
     description:
       - How many seconds the change may take.

@@ -2,6 +2,8 @@
 
 ``report node`` prints what the node itself has.
 
+``report memory <vmid>`` prints how many bytes of memory a container's processes hold, nothing where that cannot be seen.
+
 ``report host-key <vmid>`` prints the SSH host key that a guest says it has.
 
 Where things are comes in the environment, from settings.bash by way of the script.
@@ -18,6 +20,7 @@ import hardware
 import health
 import info
 from backups import StorageUnreadable
+from cgroup import Cgroup
 from node import Node, OutsidePool
 
 EX_UNAVAILABLE = 69
@@ -29,6 +32,10 @@ def main() -> int:
     kind, vmids = sys.argv[1], sorted({int(vmid) for vmid in sys.argv[2:]})
     if kind == "host-key":
         print(guest.host_key(vmids[0]))
+        return 0
+    if kind == "memory":
+        usage = Cgroup(os.environ["CGROUP_DIR"], vmids[0]).usage()
+        print("" if usage.memory is None else usage.memory)
         return 0
     node = Node(os.environ)
     try:
