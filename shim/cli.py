@@ -286,6 +286,14 @@ def _process(obj: dict[str, Any]) -> config.Settings:
     return settings
 
 
+@main.command()
+def openapi() -> None:
+    """Print the API's OpenAPI document, which the API itself serves at /openapi.json."""
+    from shim import app
+
+    click.echo(json.dumps(app.document(), indent=2))
+
+
 def _connect(obj: dict[str, Any]) -> None:
     db.connect(config.load(**obj).database_url, pool_size=1)
 
