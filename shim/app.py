@@ -14,6 +14,7 @@ from shim.cloudpods import node_resources as nodes
 from shim.cloudpods import resources as cloudpods
 from shim.cloudpods import tenant_resources as tenants
 from shim.cloudpods.bulk_resources import Bulk
+from shim.cloudpods.metrics_resources import Metrics
 from shim.config import Settings
 from shim.events.stream import Streams
 from shim.jobs import resources as jobs
@@ -30,6 +31,7 @@ from shim.web.connection import Connection
 from shim.web.idempotency import Idempotency
 from shim.web.probes import Healthz, Root
 from shim.web.rate_limit import RateLimits
+from shim.web.request_metrics import RequestMetrics
 
 # The master spec's prefix and the panel's: one resource under two names.
 PREFIXES = ("/internal", "/api")
@@ -38,7 +40,8 @@ PREFIXES = ("/internal", "/api")
 def create(settings: Settings, streams: Streams | None = None) -> falcon.App[Any, Any]:
     """Return the WSGI application. Opens no connection. `streams` is for whoever has to end them before the process stops."""
     db.connect(settings.database_url, pool_size=settings.api_threads + 1)
-    who: Any = [RequestIds(), AccessLog(), Credentials(), Connection(), Authentication(Callers(settings).find)]
+    seen: Any = [RequestMetrics(), RequestIds(), AccessLog()]
+    who: Any = [*seen, Credentials(), Connection(), Authentication(Callers(settings).find)]
     middleware: Any = [*who, operation.Queries(), Idempotency(KeptAnswer)]
     app: falcon.App[Any, Any] = falcon.App(middleware=middleware)
     problems.register(app)
@@ -96,6 +99,7 @@ def routes(settings: Settings, wakeups: Wakeups, streams: Streams | None = None)
     public: dict[str, object] = {
         "/": Root(),
         "/healthz": Healthz(wakeups.answers),
+        "/metrics": Metrics(public=settings.metrics_open),
         "/docs": documents.Page("swagger.html"),
         "/redoc": documents.Page("redoc.html"),
     }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, get_args
@@ -72,6 +73,11 @@ def api(obj: dict[str, Any]) -> None:
     os.environ[f"{config.PREFIX}STATE_DIR"] = str(settings.state_dir)
     if settings.log_level:
         os.environ[f"{config.PREFIX}LOG_LEVEL"] = settings.log_level
+    # The figures of gunicorn's processes; those of earlier ones would be added to them.
+    figures = settings.state_dir / "metrics"
+    shutil.rmtree(figures, ignore_errors=True)
+    figures.mkdir(parents=True, mode=0o700)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(figures)
     options = {
         "bind": f"{settings.host}:{settings.port}",
         "workers": settings.api_processes,

@@ -75,6 +75,9 @@ class Settings(BaseModel):
         int, Field(ge=0, le=256, description="Streams of events at a time in each API process, each with a thread of its own")
     ] = 16
     stream_s: Annotated[float, Field(gt=0, description="How long a stream of events lasts; then its client comes again")] = 25.0
+    metrics_open: Annotated[bool, Field(description="Whether /metrics is open to whoever reaches the API, without a token")] = (
+        False
+    )
     region: Annotated[str, Field(description="Region of a pod that names none")] = "migra-us-east-1"
     vmid_first: Annotated[int, Field(ge=100, description="Lowest vmid a request may name; those below are the site's own")] = (
         1000

@@ -78,6 +78,8 @@ def walk(settings):
 
 def test_the_routes_are_the_seeds_under_both_prefixes(settings):
     expected = {prefix + path: verbs for prefix in ("/internal", "/api") for path, verbs in EXPECTED.items()}
+    # Prometheus's own convention.
+    expected["/metrics"] = ["GET"]
     assert {path: methods(resource) for path, resource in table(settings).items() if path not in PUBLIC} == expected
 
 
