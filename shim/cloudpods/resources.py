@@ -120,7 +120,8 @@ class Actions:
         action = document.pop("action", None)
         if not isinstance(action, str) or action not in self._actions:
             raise Invalid.field("action", "must be one of: " + ", ".join(self._actions))
-        document.setdefault("tenantId", CloudPod.find(reference).tenant_id)
+        if document.get("tenantId") is None:
+            document["tenantId"] = CloudPod.find(reference).tenant_id
         model, change = self._actions[action]
         if request.context.query.dry_run and model not in REHEARSED:
             raise Invalid.field("dryRun", f"{action} cannot be rehearsed")

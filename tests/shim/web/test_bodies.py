@@ -66,6 +66,21 @@ def test_the_largest_body_allowed_is_read(api):
     assert post(api, body + b" " * (64 * 1024 - len(body))).status_code == 202
 
 
+def test_a_whole_number_may_be_written_as_json_writes_it(api):
+    answer = post(api, '{"tenantId": "TENANT-123", "hostname": "client-portal", "cores": 2.0, "memoryMb": 2.048e3}')
+    assert answer.status_code == 202, answer.text
+    assert (answer.json["cloudPod"]["cores"], answer.json["cloudPod"]["memoryMb"]) == (2, 2048)
+
+
+@pytest.mark.parametrize(
+    "body", ['{"cores": 2, "cores": 2}', '{"a": {"cores": 1, "cores": 2}}', '{"cores": 1, "\\u0063ores": 2}']
+)
+def test_a_field_given_twice_is_refused(api, sql, assert_problem, body):
+    for path in PATHS:
+        assert_problem(post(api, body, path=path), 422, "invalid_request", field="cores", rule="more than once")
+    assert sql.counts() == NOTHING
+
+
 class Endless(io.RawIOBase):
     """A client that sends without end; counts what was taken."""
 
