@@ -323,3 +323,16 @@ def test_a_claim_stays_quick_when_thousands_wait_and_nobody_told_the_planner(row
     began = time.monotonic()
     assert [take() is None, take()] == [False, None]
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("before", ["queued", "failed", "cancelled"])
+def test_a_job_is_not_claimed_before_the_success_of_the_one_it_comes_after(rows, before):
+    first = rows.job("BACKUP", pod=rows.pod(), status=before, run_after="2999-01-01")
+    rows.job("SCALE", pod=rows.pod(), after_job_id=first)
+    assert take() is None
+
+
+def test_a_job_is_claimed_after_the_success_of_the_one_it_comes_after(rows):
+    first = rows.job("BACKUP", pod=rows.pod(), status="success")
+    second = rows.job("SCALE", pod=rows.pod(), after_job_id=first)
+    assert take() == second

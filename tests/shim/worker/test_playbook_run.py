@@ -26,7 +26,8 @@ RUNS = """
     become_subreaper()
     here = pathlib.Path(sys.argv[1])
     run = playbook.Run(playbook="one.yml", inventory=here / "hosts", limit="lab1", variables={"word": "{{ 1 + 1 }} ; id"},
-                       timeout_s=float(sys.argv[2]), directory=here / "run", project_dir=here, control_dir=here / "cp")
+                       timeout_s=float(sys.argv[2]), directory=here / "run", project_dir=here, control_dir=here / "cp",
+                       check=sys.argv[4] == "check")
     tasks = []
     outcome = playbook.execute(run, on_task=tasks.append, should_stop=lambda: sys.argv[3] or None)
     print(json.dumps({"result": outcome.result, "failure": outcome.failure, "tasks": tasks}))
@@ -37,14 +38,14 @@ RUNS = """
 def execute(tmp_path):
     """Return a way to run a playbook of these tasks; it gives result, failure and the tasks' names."""
 
-    def run(tasks, *, timeout_s=60.0, stop=""):
+    def run(tasks, *, timeout_s=60.0, stop="", check=False):
         (tmp_path / "playbooks").mkdir()
         (tmp_path / "run").mkdir()
         (tmp_path / "hosts").write_text(f"lab1 ansible_connection=local ansible_python_interpreter={sys.executable}\n")
         (tmp_path / "ansible.cfg").write_text("[defaults]\n")
         play = "- hosts: all\n  gather_facts: false\n  tasks:" + tasks
         (tmp_path / "playbooks/one.yml").write_text(play)
-        command = [sys.executable, "-c", textwrap.dedent(RUNS), str(tmp_path), str(timeout_s), stop]
+        command = [sys.executable, "-c", textwrap.dedent(RUNS), str(tmp_path), str(timeout_s), stop, "check" if check else ""]
         path = f"{sys.executable.rsplit('/', 1)[0]}:/usr/bin:/bin"
         environment = {"PATH": path, "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=environment)
@@ -59,6 +60,21 @@ def test_a_playbooks_stats_are_the_result_and_its_tasks_the_progress(execute):
     # What a client wrote is data to Ansible, never a template.
     assert done["result"] == {"node": "lab1", "said": "{{ 1 + 1 }} ; id"}
     assert done["tasks"] == ["ansible.builtin.set_stats"]
+
+
+WRITES = """
+    - ansible.builtin.copy: {{content: x, dest: {file}}}
+      register: made
+    - ansible.builtin.set_stats:
+        data: {{result: {{changed: "{{{{ made.changed }}}}"}}}}
+        per_host: false
+"""
+
+
+def test_a_run_in_check_mode_changes_nothing_and_says_what_it_would(execute, tmp_path):
+    done = execute(WRITES.format(file=tmp_path / "written"), check=True)
+    assert done["result"] == {"changed": True}
+    assert not (tmp_path / "written").exists()
 
 
 def test_a_failed_tasks_message_is_the_failure(execute):
