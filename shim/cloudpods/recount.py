@@ -5,7 +5,7 @@
 | `reservation` | open entries, and unfinished jobs: one of a job that is over is released |
 | `pod` | what a pod has by the ledger, and its size by its row |
 | `used` | the quota's `used_*`, and the sum of the committed entries |
-| `share` | a pod's allocation on its node, and its size by its row |
+| `share` | a pod's allocation on its node, and its size by its row, or what it is ordered to grow to |
 
 By its row a pod has its size while it is provisioning, active or deleting, and when it failed and its allocation was kept,
 since something of it may be on the node; else it has nothing. By the ledger it has its committed entries, and what the
@@ -33,7 +33,8 @@ TENANTS_AT_ONCE = 500
 _PODS = """
 SELECT p.id, p.vmid, p.node_id, p.status = 'deleted' OR (p.status = 'failed' AND a.id IS NULL),
        p.cores, p.memory_mb, p.disk_gb, a.id, a.used_cpu_cores, a.used_memory_mb, a.used_disk_gb,
-       h.pods, h.cpu_cores, h.ram_mb, h.disk_gb, h.making
+       h.pods, h.cpu_cores, h.ram_mb, h.disk_gb, h.making,
+       greatest(p.cores, s.cores), greatest(p.memory_mb, s.memory_mb)
 FROM cloud_pods p
 LEFT JOIN cloud_pod_allocations a ON a.cloud_pod_id = p.id
 CROSS JOIN LATERAL (
@@ -44,6 +45,10 @@ CROSS JOIN LATERAL (
     WHERE e.cloud_pod_id = p.id AND (e.state = 'committed' OR (
         e.state = 'reserved' AND j.status IN ('queued', 'running') AND j.type IN ('CREATE', 'ADOPT', 'RESTORE')))
 ) h
+CROSS JOIN LATERAL (
+    SELECT max((payload ->> 'newCores')::integer) AS cores, max((payload ->> 'newMemoryMb')::integer) AS memory_mb
+    FROM cloud_pod_jobs WHERE cloud_pod_id = p.id AND type = 'SCALE' AND status IN ('queued', 'running') AND NOT dry_run
+) s
 WHERE p.tenant_id = %s ORDER BY p.created_at, p.id
 """
 _STALE = """
@@ -78,6 +83,7 @@ class _Pod:
     vmid: int
     node_id: str
     size: Amount
+    booked: Amount
     share: Amount
     has_share: bool
     has: Amount
@@ -112,30 +118,30 @@ def recount(tenant_id: str, *, mend: bool) -> list[Difference]:
             *([Difference("used", tenant_id, None, None, total, used)] if total != used else []),
             *(Difference("reservation", tenant_id, row[1], None, NONE, Amount(*row[2:])) for row in stale),
             *(Difference("pod", tenant_id, pod.id, pod.vmid, pod.size, pod.has) for pod in pods if pod.size != pod.has),
-            *(Difference("share", tenant_id, pod.id, pod.vmid, pod.size, pod.share) for pod in filter(_share_differs, pods)),
+            *(Difference("share", tenant_id, pod.id, pod.vmid, pod.booked, pod.share) for pod in filter(_share_differs, pods)),
         ]
 
 
 def _share_differs(pod: _Pod) -> bool:
-    return pod.has_share != bool(pod.size) or pod.share != pod.size
+    return pod.has_share != bool(pod.booked) or pod.share != pod.booked
 
 
 def _mend_share(tenant_id: str, pod: _Pod) -> None:
-    if not pod.size:
+    if not pod.booked:
         Allocation.release(pod.id)
     elif pod.has_share:
-        Allocation.resize(pod.id, pod.size.cores, pod.size.ram_mb, pod.size.disk_gb)
+        Allocation.resize(pod.id, pod.booked.cores, pod.booked.ram_mb, pod.booked.disk_gb)
     else:
         node = CloudPodNode.get_by_id(pod.node_id)
-        Allocation.take(node, pod.id, tenant_id, pod.size.cores, pod.size.ram_mb, pod.size.disk_gb)
+        Allocation.take(node, pod.id, tenant_id, pod.booked.cores, pod.booked.ram_mb, pod.booked.disk_gb)
     CloudPodEvent.record(
         "WARN",
-        f"Share of the node recounted: {pod.size}",
+        f"Share of the node recounted: {pod.booked}",
         tenant_id=tenant_id,
         cloud_pod_id=pod.id,
         action="SHARE_RECOUNTED",
         before=pod.share.as_json(),
-        after=pod.size.as_json(),
+        after=pod.booked.as_json(),
     )
 
 
@@ -147,6 +153,7 @@ def _pod(row: tuple[Any, ...]) -> _Pod:
         vmid=vmid,
         node_id=node_id,
         size=NONE if gone else Amount.of_pod(cores, memory_mb, disk_gb),
+        booked=NONE if gone else Amount.of_pod(row[16], row[17], disk_gb),
         share=Amount.of_pod(*row[8:11]) if has_share else NONE,
         has_share=has_share,
         has=Amount(*row[11:15]),

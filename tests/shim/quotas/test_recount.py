@@ -171,3 +171,11 @@ def test_a_pod_that_was_changed_since_the_look_stays_as_it_is(rows, looked, sql)
     with db.session():
         assert not recount_nodes.take_over(report, report.items[0])
     assert sql.row("cloud_pods", pod)["cores"] == 2
+
+
+def test_what_a_pod_is_ordered_to_grow_or_shrink_to_is_no_difference(estate, api, cloudpods):
+    for size in ({"newCores": 4, "newMemoryMb": 1024}, {"newCores": 1, "newMemoryMb": 4096}):
+        answer = api.simulate_post("/internal/cloudpods/9101/scale", json={"tenantId": TENANT, **size})
+        assert answer.status_code == 202
+    result = cloudpods("--dry-run")
+    assert result.exit_code == 0, result.output
