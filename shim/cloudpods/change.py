@@ -8,7 +8,9 @@ from shim.errors import Conflict, NotFound
 from shim.jobs import events
 from shim.jobs.models import CloudPodJob
 from shim.jobs.submit import submit
+from shim.nodes.candidates import Size
 from shim.nodes.models import Allocation
+from shim.nodes.placement import grow
 from shim.quotas import ledger
 from shim.quotas.ledger import Amount
 
@@ -90,6 +92,21 @@ def take_back(job: CloudPodJob, pod: CloudPod, seen: dict[str, Any]) -> None:
     pod.change(power_state=power_state, cores=cores, memory_mb=memory_mb, swap_mb=swap_mb)
     Allocation.resize(pod.id, cores, memory_mb)
     settle(job, pod)
+
+
+def book(pod: CloudPod, *, cores: int, memory_mb: int) -> None:
+    """Book the larger of what the pod has of its node and this size. Raises Conflict when the node has no room for it.
+
+    Call inside the transaction that orders the change, after the quota's part.
+    """
+    share = Allocation.of_pod(pod.id)
+    if share is None:
+        return
+    cores, memory_mb = max(cores, share.used_cpu_cores), max(memory_mb, share.used_memory_mb)
+    more = Size(cores - share.used_cpu_cores, memory_mb - share.used_memory_mb, 0)
+    if more.cores or more.memory_mb:
+        grow(pod.node_id, more, tenant_id=pod.tenant_id)
+        Allocation.resize(pod.id, cores, memory_mb)
 
 
 def _number(seen: dict[str, Any], name: str, known: int, *, least: int) -> int:

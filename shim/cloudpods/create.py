@@ -3,17 +3,17 @@
 import ipaddress
 from typing import Any
 
-from shim.cloudpods import change, dry_run, host_key
-from shim.cloudpods.backup_models import CloudPodBackup
+from shim.cloudpods import change, dry_run, host_key, once
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import CreatePod
-from shim.config import DRILL_VMIDS, Settings
+from shim.config import Settings
 from shim.db import database, lock
-from shim.errors import Conflict, Invalid
+from shim.errors import Invalid
 from shim.jobs.models import CloudPodJob
 from shim.jobs.submit import submit
-from shim.nodes.models import Allocation, CloudPodNode
-from shim.nodes.placement import Size, place
+from shim.nodes.candidates import Size
+from shim.nodes.models import Allocation
+from shim.nodes.placement import place
 from shim.quotas import ledger
 from shim.quotas.ledger import Amount
 from shim.tenants.models import Plan, Tenant
@@ -40,16 +40,23 @@ def order(
     amount = Amount.of_pod(request.cores, request.memory_mb, request.disk_gb)
     # First, since it locks the quota: those who have used theirs up do not wait for a place.
     ledger.check(tenant.id, amount)
-    node = place(Size(request.cores, request.memory_mb, request.disk_gb), region=region, name=request.node, ip=request.ip)
+    placed = place(
+        Size(request.cores, request.memory_mb, request.disk_gb),
+        region=region,
+        name=request.node,
+        ip=request.ip,
+        tenant_id=tenant.id,
+        storage=columns.get("storage", CloudPod.storage.default),
+    )
+    node = placed.node
     # What is free is looked up, for both vmid and address, and is taken, by one order or adoption at a time.
     lock("vmid")
-    _check_ip(request, node)
     pod = CloudPod.create(
         tenant=tenant,
         node=node,
-        vmid=_vmid(request, settings),
+        vmid=once.vmid(request.vmid, region=region, tenant_id=tenant.id, settings=settings),
         hostname=request.hostname,
-        ip=request.ip or "",
+        ip=once.address(node, request.ip),
         region=region,
         plan_snapshot=plan.snapshot(),
         cores=request.cores,
@@ -59,7 +66,8 @@ def order(
         **columns,
     )
     Allocation.take(node, pod.id, tenant.id, request.cores, request.memory_mb, request.disk_gb)
-    exact = {"vmid": pod.vmid, "region": region, "autoIp": request.ip is None}
+    # `autoVmid`: the shim picked it, and may pick another should the node have it already.
+    exact = {"vmid": pod.vmid, "autoVmid": request.vmid is None, "region": region, "autoIp": request.ip is None}
     job = submit(
         type,
         tenant_id=tenant.id,
@@ -68,6 +76,7 @@ def order(
         payload={**request.payload(), **exact, **(further or {})},
         requested_by=request.requested_by,
     )
+    job.note_placement(placed.reasons)
     ledger.reserve(tenant.id, job.id, pod.id, amount)
     return job, CloudPod.find(pod.id)
 
@@ -80,7 +89,9 @@ def variables(job: CloudPodJob) -> dict[str, Any]:
 def description(job: CloudPodJob) -> dict[str, Any]:
     """Return the extra vars that say what the new pod is to be; how large its disk is, an archive says itself."""
     pod = _pod(job)
-    address = {"ip": job.payload["ip"]} if job.payload.get("ip") else {"auto_ip": True}
+    # The pod's own, which the shim may have chosen. One that it lost to another pod is still asked for: the node refuses it.
+    ip = pod.ip or job.payload.get("ip")
+    address = {"ip": ip} if ip else {"auto_ip": True}
     return {
         **change.guard(job, pod),
         **address,
@@ -150,36 +161,3 @@ def _buyer(request: CreatePod) -> tuple[Tenant, Plan]:
         rule = f"{plan.id!r} allows more than the tenant's own plan {tenant.plan_id!r}: {', '.join(beyond)}"
         raise Invalid.field("planId", rule, code="plan_not_allowed")
     return tenant, plan
-
-
-def _check_ip(request: CreatePod, node: CloudPodNode) -> None:
-    if request.ip is None:
-        return
-    refusal = node.address_pool.refusal(request.ip) if node.address_pool else None
-    if refusal:
-        raise Invalid.field("ip", refusal, code="ip_not_allowed")
-    if CloudPod.live_ip(request.ip):
-        rule = f"{request.ip} belongs to another pod"
-        raise Conflict(f"ip: {rule}", code="ip_taken", fields=[{"field": "ip", "rule": rule}])
-
-
-def _vmid(request: CreatePod, settings: Settings) -> int:
-    if request.vmid is None:
-        vmid = CloudPod.next_vmid(settings.vmid_auto_first, settings.vmid_last)
-        if vmid is None:
-            raise Conflict("all vmids of the range are used", code="no_vmid_left")
-        return vmid
-    if request.vmid >= DRILL_VMIDS:
-        raise Invalid.field("vmid", f"must be below {DRILL_VMIDS}; from there on they are the restore drills'")
-    if not settings.vmid_first <= request.vmid <= settings.vmid_last:
-        raise Invalid.field("vmid", f"must be from {settings.vmid_first} to {settings.vmid_last}; others are the site's own")
-    if CloudPod.live_vmid(request.vmid):
-        raise _vmid_taken(f"{request.vmid} belongs to a live pod")
-    if CloudPodBackup.of_another_tenant(request.vmid, request.tenant_id):
-        # The node knows archives by vmid: prune would count them as the new pod's.
-        raise _vmid_taken(f"{request.vmid} cannot be used again yet: archives of an earlier pod still bear it")
-    return request.vmid
-
-
-def _vmid_taken(rule: str) -> Conflict:
-    return Conflict(f"vmid: {rule}", code="vmid_taken", fields=[{"field": "vmid", "rule": rule}])

@@ -54,7 +54,7 @@ def _rehearsed(job: CloudPodJob, pod: CloudPod) -> tuple[CloudPodJob, CloudPod |
         requested_by=job.requested_by,
         dry_run=True,
     )
-    return rehearsal, known, {"node": pod.node.name, "reasons": getattr(job, "placement", None)}
+    return rehearsal, known, {"node": pod.node.name, "reasons": job.as_json()["placement"]}
 
 
 def _quota(tenant_id: str, asked: Amount) -> dict[str, Any]:

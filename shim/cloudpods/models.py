@@ -8,10 +8,25 @@ from playhouse.postgres_ext import BinaryJSONField
 from shim import caller, db
 from shim.db import Model, new_id
 from shim.errors import Conflict, NotFound
-from shim.nodes.models import CloudPodNode
+from shim.nodes.models import AddressPool, CloudPodNode
 from shim.tenants.models import Tenant
 
 GONE = ("deleted", "failed")
+
+# The series stands in a list of columns, which PostgreSQL makes row by row: it ends with the first that fit.
+_UNUSED_IPS = """
+SELECT c.ip FROM (
+    SELECT host(p.first_ip + (p.start + generate_series(0, p.size - 1)) %% p.size) AS ip, host(p.gateway) AS gateway FROM (
+        SELECT first_ip, gateway, last_ip - first_ip + 1 AS size, coalesce(last_given - first_ip + 1, 0) AS start
+        FROM address_pools WHERE id = %s
+    ) p
+) c
+WHERE c.ip <> c.gateway
+  AND NOT EXISTS (SELECT 1 FROM cloud_pods l WHERE l.ip = c.ip AND l.ip <> '' AND l.status NOT IN ('deleted', 'failed'))
+  AND NOT EXISTS (SELECT 1 FROM cloud_pods f JOIN cloud_pod_allocations a ON a.cloud_pod_id = f.id
+                  WHERE f.ip = c.ip AND f.ip <> '' AND f.status = 'failed')
+LIMIT %s
+"""
 
 
 class CloudPod(Model):
@@ -102,17 +117,23 @@ class CloudPod(Model):
         return bool(cls.select().where(cls.ip == ip, cls.status.not_in(GONE)).exists())
 
     @classmethod
-    def next_vmid(cls, first: int, last: int) -> int | None:
-        """Return the lowest vmid of this range that no pod ever had, None when they are used up.
-
-        One that was used is not given out again: vzdump names archives by vmid, and they may outlive the pod.
-        """
+    def unused_vmid(cls, first: int) -> int:
+        """Return the lowest vmid from here on that no pod ever had. It costs one step for each pod in between."""
         found = db.rows(
-            "SELECT min(candidate) FROM (SELECT %s AS candidate UNION ALL SELECT vmid + 1 FROM cloud_pods"
-            " WHERE vmid >= %s AND vmid < %s) c WHERE NOT EXISTS (SELECT 1 FROM cloud_pods WHERE vmid = candidate)",
-            (first, first, last),
+            "SELECT p.vmid + 1 FROM cloud_pods p WHERE p.vmid >= %s AND EXISTS (SELECT 1 FROM cloud_pods f WHERE f.vmid = %s)"
+            " AND NOT EXISTS (SELECT 1 FROM cloud_pods q WHERE q.vmid = p.vmid + 1) ORDER BY p.vmid LIMIT 1",
+            (first, first),
         )
-        return None if found[0][0] is None or found[0][0] > last else int(found[0][0])
+        return int(found[0][0]) if found else first
+
+    @classmethod
+    def unused_ips(cls, pool: AddressPool, count: int) -> list[str]:
+        """Return so many addresses of a pool that no pod has, from the one given last on and then from its beginning.
+
+        A pod that failed and left something on its node, whose share it still has, may still answer there.
+        """
+        found = db.rows(_UNUSED_IPS, (pool.id, count))
+        return [ip for (ip,) in found]
 
     @classmethod
     def remaining(cls, tenant_id: str) -> list[int]:

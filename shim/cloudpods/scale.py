@@ -10,8 +10,6 @@ from shim.db import database
 from shim.jobs import state
 from shim.jobs.models import CloudPodJob
 from shim.nodes.models import Allocation
-from shim.nodes.placement import Size
-from shim.nodes.room import require_room
 from shim.quotas import ledger
 from shim.quotas.ledger import Amount
 
@@ -39,8 +37,7 @@ def scale(reference: str, request: ScalePod) -> tuple[CloudPodJob, CloudPod]:
         job = change.enqueue("SCALE", pod, request, after=backup.before(pod, request))
         cores, memory_mb = request.new_cores or pod.cores, request.new_memory_mb or pod.memory_mb
         ledger.reserve(pod.tenant_id, job.id, pod.id, Amount.of_pod(cores, memory_mb, pod.disk_gb))
-        require_room(pod.node, Size(max(0, cores - pod.cores), max(0, memory_mb - pod.memory_mb), 0))
-        _book(pod)
+        change.book(pod, cores=cores, memory_mb=memory_mb)
         return job, pod
 
 
@@ -67,8 +64,10 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
 
 
 def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
-    """The pod is as it was."""
-    _book(change.pod_of(job))
+    """The pod is as it was. When nobody knows, its node keeps the room for the larger size."""
+    pod = change.pod_of(job)
+    if failure["left_behind"] == "nothing":
+        _book(pod)
     ledger.release(job.id)
     change.record(
         "ERROR",

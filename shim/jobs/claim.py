@@ -7,8 +7,8 @@ from shim.jobs.models import CloudPodJob
 
 # May run now: due; no earlier unfinished change of the same pod (which also means one change at a time, in the order asked,
 # save that what the clock ordered and nobody began comes after what people order); the job that it comes after a success;
-# its node below its cap, of which long jobs leave a place to others; for one of the types of which a node runs one at a time,
-# none of these running there. A lost run's job is re-run by whoever claims it.
+# its node not offline and below its cap, of which long jobs leave a place to others; for one of the types of which a node runs
+# one at a time, none of these running there. A lost run's job is re-run by whoever claims it.
 _CLAIM = """
 UPDATE cloud_pod_jobs SET status = 'running', attempt = attempt + 1, worker = %(worker)s,
        lease_until = now() + make_interval(secs => %(lease_s)s), started_at = coalesce(started_at, now())
@@ -23,7 +23,7 @@ WHERE id = (
       AND (j.after_job_id IS NULL OR EXISTS (
           SELECT 1 FROM cloud_pod_jobs a WHERE a.id = j.after_job_id AND a.status = 'success'))
       AND (SELECT count(*) FROM cloud_pod_jobs r WHERE r.status = 'running' AND r.node_id = j.node_id)
-          < (SELECT n.max_running_jobs FROM cloud_pod_nodes n WHERE n.id = j.node_id)
+          < (SELECT n.max_running_jobs FROM cloud_pod_nodes n WHERE n.id = j.node_id AND n.status <> 'offline')
       AND NOT (j.type = ANY(%(long)s) AND (
           SELECT count(*) FROM cloud_pod_jobs l WHERE l.status = 'running' AND l.node_id = j.node_id AND l.type = ANY(%(long)s))
           >= (SELECT GREATEST(n.max_running_jobs - 1, 1) FROM cloud_pod_nodes n WHERE n.id = j.node_id))

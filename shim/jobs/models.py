@@ -25,6 +25,8 @@ class CloudPodJob(Model):
     result = BinaryJSONField(null=True, index=False)
     error = peewee.TextField(null=True)
     failure = BinaryJSONField(null=True, index=False)
+    # Why the job's node was chosen for a new pod.
+    placement = BinaryJSONField(null=True, index=False)
     requested_by = peewee.TextField(null=True)
     request_id = peewee.TextField(null=True)
     priority = peewee.IntegerField(default=100)
@@ -125,6 +127,11 @@ class CloudPodJob(Model):
         of_node = (cls.node == node_id) & (cls.type == type) & cls.cloud_pod_id.is_null()
         return cls.select().where(of_node).order_by(cls.created_at.desc())
 
+    def note_placement(self, reasons: dict[str, Any]) -> None:
+        """Keep why the job's node was chosen."""
+        CloudPodJob.update(placement=reasons).where(CloudPodJob.id == self.id).execute()
+        self.placement = reasons
+
     def as_json(self) -> dict[str, Any]:
         """Return the job as clients see it."""
         return {
@@ -138,6 +145,8 @@ class CloudPodJob(Model):
             "result": self.result,
             "error": self.error,
             "failure": self.failure,
+            # How full nodes are is not told to tenants.
+            "placement": self.placement if caller.only_tenant() is None else None,
             "requestedBy": self.requested_by,
             "requestId": self.request_id,
             "dryRun": self.dry_run,

@@ -19,6 +19,9 @@ class AddressPool(Model):
     first_ip = peewee.TextField()
     last_ip = peewee.TextField()
     gateway = peewee.TextField()
+    last_given = peewee.TextField(null=True)
+    created_at = peewee.DateTimeField()
+    updated_at = peewee.DateTimeField()
 
     class Meta:
         table_name = "address_pools"
@@ -32,6 +35,15 @@ class AddressPool(Model):
         if address == gateway:
             return "is the gateway's address"
         return None
+
+    def is_shared(self) -> bool:
+        """Return whether several nodes have it."""
+        there = (CloudPodNode.address_pool == self.id) & CloudPodNode.deleted_at.is_null()
+        return bool(CloudPodNode.select().where(there).count() > 1)
+
+    def given(self, ip: str) -> None:
+        """Note that this address was given: the search for the next goes on behind it."""
+        AddressPool.update(last_given=ip).where(AddressPool.id == self.id).execute()
 
     @classmethod
     def overlapping(cls, first: str, last: str, *, but: str) -> str | None:
@@ -56,10 +68,18 @@ class CloudPodNode(Model):
     total_cpu_cores = peewee.IntegerField(default=0)
     total_memory_mb = peewee.IntegerField(default=0)
     total_disk_gb = peewee.IntegerField(default=0)
-    max_running_jobs = peewee.IntegerField(default=4)
+    cpu_overcommit = peewee.DecimalField(max_digits=6, decimal_places=3, default=4)
+    memory_overcommit = peewee.DecimalField(max_digits=6, decimal_places=3, default=1)
+    disk_overcommit = peewee.DecimalField(max_digits=6, decimal_places=3, default=1)
     storages = BinaryJSONField(null=True, index=False)
-    synced_at = peewee.DateTimeField(null=True)
+    max_running_jobs = peewee.IntegerField(default=4)
+    address_pool_id: str | None
     address_pool = peewee.ForeignKeyField(AddressPool, column_name="address_pool_id", null=True)
+    synced_at = peewee.DateTimeField(null=True)
+    created_at = peewee.DateTimeField()
+    updated_at = peewee.DateTimeField()
+    # A removed node keeps its row, for what was there.
+    deleted_at = peewee.DateTimeField(null=True)
 
     class Meta:
         table_name = "cloud_pod_nodes"
@@ -67,7 +87,17 @@ class CloudPodNode(Model):
     @classmethod
     def named(cls, name: str) -> "CloudPodNode":
         """Return the node of this name. Raises NotFound."""
-        found: CloudPodNode | None = cls.get_or_none(cls.name == name) if "\x00" not in name else None
+        return cls._one(cls.select(), name)
+
+    @classmethod
+    def hold(cls, name: str) -> "CloudPodNode":
+        """Return the node as `named` does, its row locked to the end of the transaction."""
+        return cls._one(cls.select().for_update(), name)
+
+    @classmethod
+    def _one(cls, query: Any, name: str) -> "CloudPodNode":
+        there = (cls.name == name) & cls.deleted_at.is_null()
+        found: CloudPodNode | None = query.where(there).first() if "\x00" not in name else None
         if found is None:
             raise NotFound(f"there is no node {name!r}", code="node_not_found")
         return found
@@ -90,13 +120,24 @@ class Allocation(Model):
         table_name = "cloud_pod_allocations"
 
     @classmethod
-    def take(cls, node: CloudPodNode, cloud_pod_id: str, tenant_id: str, cores: int, memory_mb: int, disk_gb: int) -> None:
+    def take(
+        cls,
+        node: CloudPodNode,
+        cloud_pod_id: str,
+        tenant_id: str,
+        cores: int,
+        memory_mb: int,
+        disk_gb: int,
+        *,
+        role: str | None = None,
+    ) -> None:
         """Book a pod's share of a node."""
         cls.insert(
             id=new_id(),
             node=node,
             cloud_pod_id=cloud_pod_id,
             tenant_id=tenant_id,
+            role=role,
             used_cpu_cores=cores,
             used_memory_mb=memory_mb,
             used_disk_gb=disk_gb,
@@ -113,6 +154,11 @@ class Allocation(Model):
     def move(cls, cloud_pod_ids: list[str], node_id: str) -> None:
         """Book pods' shares on another node."""
         cls.update(node=node_id, updated_at=db.now()).where(cls.cloud_pod_id.in_(cloud_pod_ids)).execute()
+
+    @classmethod
+    def of_pod(cls, cloud_pod_id: str) -> "Allocation | None":
+        """Return a pod's share, None when it has none."""
+        return cls.get_or_none(cls.cloud_pod_id == cloud_pod_id)
 
     @classmethod
     def release(cls, cloud_pod_id: str) -> None:

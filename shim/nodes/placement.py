@@ -1,70 +1,172 @@
-"""Which node a new pod gets: filter those it fits on, then take the one with the largest free share left."""
+"""Which node a new pod gets: those it may go to and fits on, then the best of them; and why, node by node.
 
-from dataclasses import dataclass
+| a node is refused for | when |
+|---|---|
+| status | it is not active |
+| address | it has no address pool with the address asked for, or none of its pool's addresses is left |
+| storage | its storages are known and the pod's is none of them |
+| cores, memory, disk | what is taken and what is asked exceed total times over-commit; a total of 0 is not known and fits |
 
-from shim import db
+One SQL statement reads what is known of all nodes of the region; the rest is arithmetic, without the database.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from shim import caller, db
 from shim.errors import Conflict, Invalid
+from shim.nodes.candidates import Candidate, Size, Wish, candidates
 from shim.nodes.models import CloudPodNode
+
+# What counts how much, each from 0 to 1: how much stays free of the scarcest of cores, memory and disk; that the tenant has few
+# other pods there; that it has few other pods of the same role there, for two of a role are two so that one may fail.
+FREE_WEIGHT, TENANT_WEIGHT, ROLE_WEIGHT = 1.0, 0.5, 1.0
+# A job keeps the reasons for so many nodes, the best first.
+KEPT = 20
 
 
 @dataclass(frozen=True)
-class Size:
-    """What a pod takes of a node."""
+class Judged:
+    """One node's part of a decision: `refused` is empty when the pod fits there."""
 
-    cores: int
-    memory_mb: int
-    disk_gb: int
+    node: Candidate
+    refused: tuple[str, ...]
+    parts: dict[str, float]
 
+    @property
+    def score(self) -> float:
+        """Return the sum of the parts; of two nodes the higher is taken."""
+        return round(sum(self.parts.values()), 6)
 
-# A total of 0 means "not known": such a node takes what it is given. The free share is the scarcer one of memory and disk;
-# cores are shared by time and do not refuse anybody.
-_CANDIDATES = """
-SELECT n.id,
-       LEAST(
-           coalesce((n.total_memory_mb - u.memory_mb - %(memory_mb)s)::float / nullif(n.total_memory_mb, 0), 1),
-           coalesce((n.total_disk_gb - u.disk_gb - %(disk_gb)s)::float / nullif(n.total_disk_gb, 0), 1)
-       ) AS free_share
-FROM cloud_pod_nodes n
-CROSS JOIN LATERAL (
-    SELECT coalesce(sum(a.used_memory_mb), 0) AS memory_mb, coalesce(sum(a.used_disk_gb), 0) AS disk_gb
-    FROM cloud_pod_allocations a WHERE a.node_id = n.id
-) u
-LEFT JOIN address_pools p ON p.id = n.address_pool_id
-WHERE n.status = 'active' AND n.region = %(region)s AND (%(name)s::text IS NULL OR n.name = %(name)s)
-  AND (%(ip)s::inet IS NULL OR p.id IS NULL OR %(ip)s::inet BETWEEN p.first_ip AND p.last_ip)
-ORDER BY free_share DESC, n.name
-"""
+    def as_json(self) -> dict[str, Any]:
+        """Return the reasons as clients see them."""
+        if self.refused:
+            return {"node": self.node.name, "fits": False, "refused": list(self.refused)}
+        return {"node": self.node.name, "fits": True, "score": self.score, "parts": self.parts}
 
 
-def place(size: Size, *, region: str, name: str | None = None, ip: str | None = None) -> CloudPodNode:
-    """Return the node for a pod of this size: `name` if given, one whose pool has `ip` if given.
+@dataclass(frozen=True)
+class Placement:
+    """A node, and the reasons that a job keeps."""
+
+    node: CloudPodNode
+    reasons: dict[str, Any]
+
+
+def place(size: Size, *, region: str, name: str | None = None, ip: str | None = None, **further: Any) -> Placement:
+    """Return the node for a pod of this size: `name` if given, one whose pool has `ip` if given; `further` is a `Wish`'s.
 
     Call inside the transaction that books it. Raises Invalid for a node or region that is not there and for an address that
     no candidate has, Conflict when none has room.
     """
     # One placement at a time: two at once would both see the last gap.
     db.lock("placement")
+    return explain(size, region=region, name=name, ip=ip, **further)
+
+
+def explain(size: Size, *, region: str, name: str | None = None, ip: str | None = None, **further: Any) -> Placement:
+    """Return what `place` would, and raise what it would, without keeping anybody else from placing."""
     _check_target(region, name)
     # A node that was named is judged by its own pool, whose bounds the refusal then tells.
-    ip = None if name else ip
-    wanted = {"memory_mb": size.memory_mb, "disk_gb": size.disk_gb, "region": region, "name": name, "ip": ip}
-    candidates = list(db.database.execute_sql(_CANDIDATES, wanted).fetchall())
-    if candidates and candidates[0][1] >= 0:
-        return CloudPodNode.get_by_id(candidates[0][0])
-    where = f"node {name}" if name else f"any active node of region {region}"
-    if ip is not None and not candidates and db.database.execute_sql(_CANDIDATES, {**wanted, "ip": None}).fetchall():
-        raise Invalid.field("ip", f"outside the address pool of {where}", code="ip_not_allowed")
-    raise Conflict(
-        f"no room for {size.memory_mb} MB and {size.disk_gb} GB on {where}", code="no_capacity", considered=len(candidates)
+    wish = Wish(size, region=region, name=name, ip=None if name else ip, has_ip=ip is not None, **further)
+    judged = decide(candidates(wish), wish)
+    if judged and not judged[0].refused:
+        best = judged[0].node
+        return Placement(CloudPodNode.get_by_id(best.id), {"node": best.name, "nodes": _told(judged)})
+    raise _refusal(judged, wish)
+
+
+def grow(node_id: str, more: Size, *, tenant_id: str) -> None:
+    """Raise Conflict unless a pod's node has room for this much more of it. Call inside the transaction that books it.
+
+    A node's status does not matter: the pod is there already.
+    """
+    db.lock("placement")
+    node = CloudPodNode.get_by_id(node_id)
+    wish = Wish(more, region=node.region, name=node.name, ip=None, has_ip=True, tenant_id=tenant_id)
+    (found,) = candidates(wish)
+    lacking = list(_lacking(found, more))
+    if lacking:
+        full = _for_the_house([Judged(found, tuple(lacking), {})])
+        raise Conflict(f"no room for it on node {node.name}", code="no_capacity", considered=1, **full)
+
+
+def decide(found: list[Candidate], wish: Wish) -> list[Judged]:
+    """Return the nodes with what speaks for and against each, the best first. The same nodes give the same order."""
+    judged = [Judged(node, tuple(_against(node, wish)), _parts(node, wish.size)) for node in found]
+    return sorted(judged, key=lambda each: (bool(each.refused), -each.score, each.node.name))
+
+
+def _against(node: Candidate, wish: Wish) -> Iterator[str]:
+    if node.status != "active":
+        yield f"status: {node.status}"
+    if wish.ip is not None and node.pool_has_ip is False:
+        yield f"address: {wish.ip} is outside its address pool"
+    if not wish.has_ip and node.addresses is not None and node.addresses_used >= node.addresses:
+        yield f"address: all {node.addresses} of its address pool are taken"
+    if wish.storage is not None and node.storages is not None and wish.storage not in node.storages:
+        yield f"storage: it has no {wish.storage}"
+    yield from _lacking(node, wish.size)
+
+
+def _lacking(node: Candidate, size: Size) -> Iterator[str]:
+    for name, unit, asked, used, capacity in _dimensions(node, size):
+        # What is not asked for cannot be what does not fit.
+        if capacity is not None and asked > 0 and used + asked > capacity:
+            yield f"{name}: {used} of {capacity:g}{unit} are taken, {asked} more are asked for"
+
+
+def _parts(node: Candidate, size: Size) -> dict[str, float]:
+    dimensions = _dimensions(node, size)
+    free = min([1.0, *((cap - used - asked) / cap for _, _, asked, used, cap in dimensions if cap is not None)])
+    return {
+        "free": round(FREE_WEIGHT * free, 6),
+        "tenantSpread": round(TENANT_WEIGHT / (1 + node.pods_of_tenant), 6),
+        "roleSpread": round(ROLE_WEIGHT / (1 + node.pods_of_role), 6),
+    }
+
+
+def _dimensions(node: Candidate, size: Size) -> list[tuple[str, str, int, int, float | None]]:
+    """Return name, unit, what is asked, what is taken and what may be of cores, memory and disk; None where not known."""
+    return [
+        ("cores", "", size.cores, node.used.cores, node.capacity("cores")),
+        ("memory", " MB", size.memory_mb, node.used.memory_mb, node.capacity("memory_mb")),
+        ("disk", " GB", size.disk_gb, node.used.disk_gb, node.capacity("disk_gb")),
+    ]
+
+
+def _refusal(judged: list[Judged], wish: Wish) -> Invalid | Conflict:
+    where = f"node {wish.name}" if wish.name else f"any active node of region {wish.region}"
+    if wish.ip is not None:
+        anywhere = decide([each.node for each in judged], replace(wish, ip=None))
+        if not any(each.node.pool_has_ip is not False for each in anywhere if each.node.status == "active"):
+            return Invalid.field("ip", f"outside the address pool of {where}", code="ip_not_allowed")
+    size = wish.size
+    return Conflict(
+        f"no room for {size.cores} cores, {size.memory_mb} MB and {size.disk_gb} GB on {where}",
+        code="no_capacity",
+        considered=len(judged),
+        **_for_the_house(judged),
     )
 
 
+def _for_the_house(judged: list[Judged]) -> dict[str, Any]:
+    """Return the reasons for a problem. How full nodes are is not told to tenants."""
+    return {"nodes": _told(judged)} if caller.only_tenant() is None else {}
+
+
+def _told(judged: list[Judged]) -> list[dict[str, Any]]:
+    return [each.as_json() for each in judged[:KEPT]]
+
+
 def _check_target(region: str, name: str | None) -> None:
-    if not CloudPodNode.select().where(CloudPodNode.region == region).exists():
+    there = CloudPodNode.deleted_at.is_null()
+    if not CloudPodNode.select().where(CloudPodNode.region == region, there).exists():
         raise Invalid.field("region", f"there is no node in region {region!r}", code="unknown_region")
     if name is None:
         return
-    node = CloudPodNode.get_or_none(CloudPodNode.name == name)
+    node = CloudPodNode.get_or_none(CloudPodNode.name == name, there)
     if node is None:
         raise Invalid.field("node", f"there is no node {name!r}", code="unknown_node")
     if node.region != region:

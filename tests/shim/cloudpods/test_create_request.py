@@ -41,6 +41,7 @@ def test_the_jobs_payload_is_the_request_with_its_choices_made(api):
         "diskGb": 8,
         "region": "migra-us-east-1",
         "autoIp": True,
+        "autoVmid": True,
         "requestedBy": "user-1",
     }
 

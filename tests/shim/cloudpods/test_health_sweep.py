@@ -85,7 +85,7 @@ def test_a_node_without_live_pods_is_not_swept(rows, status):
 
 def test_a_node_that_is_not_active_is_not_swept(rows, sql):
     rows.pod()
-    sql("UPDATE cloud_pod_nodes SET status = 'maintenance'")
+    sql("UPDATE cloud_pod_nodes SET status = 'cordoned'")
     assert sweep.order_due(300) == []
 
 

@@ -4,8 +4,9 @@ import pytest
 
 from shim.db import database
 from shim.errors import Conflict, Invalid
+from shim.nodes.candidates import Size
 from shim.nodes.models import AddressPool
-from shim.nodes.placement import Size, place
+from shim.nodes.placement import place
 
 pytestmark = pytest.mark.usefixtures("session")
 SMALL = Size(1, 1024, 10)
@@ -24,7 +25,7 @@ def totals(sql):
 
 def chosen(size=SMALL, *, region="migra-us-east-1", name=None):
     with database.atomic():
-        return place(size, region=region, name=name).name
+        return place(size, region=region, name=name).node.name
 
 
 def test_the_node_with_the_larger_free_share_is_taken(totals):
@@ -63,12 +64,19 @@ def test_a_pod_may_fill_a_node_to_the_brim_and_no_further(totals, memory_mb, dis
     else:
         with pytest.raises(Conflict) as caught:
             chosen(name="lab1")
-        assert (caught.value.code, caught.value.extra) == ("no_capacity", {"considered": 1})
+        assert (caught.value.code, caught.value.extra["considered"]) == ("no_capacity", 1)
+        (told,) = caught.value.extra["nodes"]
+        assert (told["node"], told["fits"], len(told["refused"])) == ("lab1", False, 1)
 
 
-def test_cores_are_shared_by_time_and_refuse_nobody(totals):
+@pytest.mark.parametrize(("cores", "fits"), [(16, True), (17, False)])
+def test_cores_are_shared_by_time_fourfold(totals, cores, fits):
     totals("lab1", 102400, 1000)
-    assert chosen(Size(128, 1024, 10), name="lab1") == "lab1"
+    if fits:
+        assert chosen(Size(cores, 1024, 10), name="lab1") == "lab1"
+    else:
+        with pytest.raises(Conflict):
+            chosen(Size(cores, 1024, 10), name="lab1")
 
 
 @pytest.mark.parametrize("status", ["cordoned", "draining", "offline"])

@@ -205,7 +205,7 @@ def test_a_client_cannot_say_that_an_order_is_the_schedules(api, rows, assert_pr
 def test_a_node_that_is_not_active_is_left_alone(rows, queued, policy, sql, kind):
     policy("enterprise")
     rows.backup(rows.pod(vmid=9101, created_at="2026-01-01"))
-    sql("UPDATE cloud_pod_nodes SET status = 'maintenance'")
+    sql("UPDATE cloud_pod_nodes SET status = 'cordoned'")
     assert queued(kind) == []
     sql("UPDATE cloud_pod_nodes SET status = 'active'")
     assert queued(kind) == [9101]

@@ -1,0 +1,107 @@
+"""What a new pod gets of what there is once: its vmid and its address. Call inside the transaction that writes the pod's row.
+
+Whoever looks up what is free holds the lock "vmid" until it is taken, orders and adoptions alike. The node's script has
+the last word all the same: it sees containers that are none of ours (`clash.py`).
+"""
+
+from collections.abc import Collection
+
+from shim import db
+from shim.cloudpods.backup_models import CloudPodBackup
+from shim.cloudpods.models import CloudPod
+from shim.config import DRILL_VMIDS, Settings
+from shim.errors import Conflict, Invalid
+from shim.nodes.models import AddressPool, CloudPodNode
+from shim.nodes.regions import Region, Vmids
+
+# The containers that are none of ours, by the last look at each node.
+_FOREIGN = """
+SELECT DISTINCT (row_->>'vmid')::bigint, coalesce(row_->>'ip', '')
+FROM cloud_pod_nodes n
+CROSS JOIN LATERAL (
+    SELECT j.result FROM cloud_pod_jobs j WHERE j.node_id = n.id AND j.type = 'POD_SCAN' AND j.cloud_pod_id IS NULL
+    AND j.status = 'success' ORDER BY j.created_at DESC LIMIT 1
+) last
+CROSS JOIN LATERAL jsonb_array_elements(last.result->'foreign') row_
+"""
+
+
+def vmid(wanted: int | None, *, region: str, tenant_id: str, settings: Settings) -> int:
+    """Return the vmid asked for, or the region's next. Raises Invalid or Conflict for one that cannot be had."""
+    if wanted is None:
+        return next_vmid(region, settings)
+    Region.ensure(region)
+    _check_range(wanted, Region.find(region).vmids(settings))
+    if CloudPod.live_vmid(wanted):
+        raise vmid_taken(f"{wanted} belongs to a live pod")
+    if CloudPodBackup.of_another_tenant(wanted, tenant_id):
+        # The node knows archives by vmid: prune would count them as the new pod's.
+        raise vmid_taken(f"{wanted} cannot be used again yet: archives of an earlier pod still bear it")
+    if wanted in foreign()[0]:
+        raise vmid_taken(f"{wanted} belongs to a container that is none of ours")
+    return wanted
+
+
+def next_vmid(region: str, settings: Settings, *, but: Collection[int] = ()) -> int:
+    """Return the region's next vmid that no pod ever had and that is none of `but`; the counter goes on behind it.
+
+    One that was used is not given out again: vzdump names archives by vmid, and they may outlive the pod.
+    """
+    Region.ensure(region)
+    held = Region.hold(region)
+    vmids = held.vmids(settings)
+    found = CloudPod.unused_vmid(max(held.next_vmid, vmids.auto_first))
+    while found in but:
+        found = CloudPod.unused_vmid(found + 1)
+    if found > vmids.last:
+        raise Conflict(f"all vmids of region {region} up to {vmids.last} are used", code="no_vmid_left")
+    held.given(found)
+    return found
+
+
+def address(node: CloudPodNode, wanted: str | None, *, but: Collection[str] = ()) -> str:
+    """Return the address asked for, the next of a pool that several nodes share, or "" where the node chooses one itself.
+
+    Each node has an address file of its own: two that share a pool could choose the same address at the same time.
+    """
+    pool = node.address_pool
+    if wanted is not None:
+        _check_address(wanted, pool)
+        return wanted
+    if pool is None or not pool.is_shared():
+        return ""
+    taken = {*but, *foreign()[1]}
+    found = next((ip for ip in CloudPod.unused_ips(pool, len(taken) + 1) if ip not in taken), None)
+    if found is None:
+        raise Conflict(f"no address of pool {pool.name} is left", code="no_capacity")
+    pool.given(found)
+    return found
+
+
+def foreign() -> tuple[set[int], set[str]]:
+    """Return the vmids and the addresses of containers that are none of ours, by the last look at each node."""
+    rows = db.rows(_FOREIGN)
+    ours = CloudPod.live_vmids([number for number, _ in rows])
+    others = [(number, ip) for number, ip in rows if number not in ours]
+    return {number for number, _ in others}, {ip for _, ip in others if ip}
+
+
+def vmid_taken(rule: str) -> Conflict:
+    """Return the refusal of a vmid that somebody has."""
+    return Conflict(f"vmid: {rule}", code="vmid_taken", fields=[{"field": "vmid", "rule": rule}])
+
+
+def _check_range(wanted: int, vmids: Vmids) -> None:
+    if wanted >= DRILL_VMIDS:
+        raise Invalid.field("vmid", f"must be below {DRILL_VMIDS}; from there on they are the restore drills'")
+    if not vmids.first <= wanted <= vmids.last:
+        raise Invalid.field("vmid", f"must be from {vmids.first} to {vmids.last}; others are the site's own")
+
+
+def _check_address(wanted: str, pool: AddressPool | None) -> None:
+    refusal = pool.refusal(wanted) if pool else None
+    if refusal:
+        raise Invalid.field("ip", refusal, code="ip_not_allowed")
+    if CloudPod.live_ip(wanted):
+        rule = f"{wanted} belongs to another pod"
+        raise Conflict(f"ip: {rule}", code="ip_taken", fields=[{"field": "ip", "rule": rule}])
