@@ -12,7 +12,7 @@ from shim.cloudpods.models import CloudPod
 from shim.config import DRILL_VMIDS, Settings
 from shim.errors import Conflict, Invalid
 from shim.nodes.models import AddressPool, CloudPodNode
-from shim.nodes.regions import Region, Vmids
+from shim.nodes.regions import Region
 
 # The containers that are none of ours, by the last look at each node.
 _FOREIGN = """
@@ -28,10 +28,10 @@ CROSS JOIN LATERAL jsonb_array_elements(last.result->'foreign') row_
 
 def vmid(wanted: int | None, *, region: str, tenant_id: str, settings: Settings) -> int:
     """Return the vmid asked for, or the region's next. Raises Invalid or Conflict for one that cannot be had."""
+    Region.ensure(region, settings)
     if wanted is None:
-        return next_vmid(region, settings)
-    Region.ensure(region)
-    _check_range(wanted, Region.find(region).vmids(settings))
+        return next_vmid(region)
+    _check_range(wanted, Region.find(region))
     if CloudPod.live_vmid(wanted):
         raise vmid_taken(f"{wanted} belongs to a live pod")
     if CloudPodBackup.of_another_tenant(wanted, tenant_id):
@@ -42,19 +42,17 @@ def vmid(wanted: int | None, *, region: str, tenant_id: str, settings: Settings)
     return wanted
 
 
-def next_vmid(region: str, settings: Settings, *, but: Collection[int] = ()) -> int:
+def next_vmid(region: str, *, but: Collection[int] = ()) -> int:
     """Return the region's next vmid that no pod ever had and that is none of `but`; the counter goes on behind it.
 
     One that was used is not given out again: vzdump names archives by vmid, and they may outlive the pod.
     """
-    Region.ensure(region)
     held = Region.hold(region)
-    vmids = held.vmids(settings)
-    found = CloudPod.unused_vmid(max(held.next_vmid, vmids.auto_first))
+    found = CloudPod.unused_vmid(max(held.next_vmid, held.vmid_auto_first))
     while found in but:
         found = CloudPod.unused_vmid(found + 1)
-    if found > vmids.last:
-        raise Conflict(f"all vmids of region {region} up to {vmids.last} are used", code="no_vmid_left")
+    if found > held.vmid_last:
+        raise Conflict(f"all vmids of region {region} up to {held.vmid_last} are used", code="no_vmid_left")
     held.given(found)
     return found
 
@@ -91,11 +89,11 @@ def vmid_taken(rule: str) -> Conflict:
     return Conflict(f"vmid: {rule}", code="vmid_taken", fields=[{"field": "vmid", "rule": rule}])
 
 
-def _check_range(wanted: int, vmids: Vmids) -> None:
+def _check_range(wanted: int, region: Region) -> None:
     if wanted >= DRILL_VMIDS:
         raise Invalid.field("vmid", f"must be below {DRILL_VMIDS}; from there on they are the restore drills'")
-    if not vmids.first <= wanted <= vmids.last:
-        raise Invalid.field("vmid", f"must be from {vmids.first} to {vmids.last}; others are the site's own")
+    if not region.vmid_first <= wanted <= region.vmid_last:
+        raise Invalid.field("vmid", f"must be from {region.vmid_first} to {region.vmid_last}; others are the site's own")
 
 
 def _check_address(wanted: str, pool: AddressPool | None) -> None:

@@ -21,6 +21,7 @@ class JobAnswer(Answer):
     result: dict[str, Json] | None
     error: str | None
     failure: dict[str, Json] | None
+    placement: dict[str, Json] | None
     requested_by: str | None
     request_id: str | None
     dry_run: bool

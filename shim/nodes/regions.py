@@ -1,6 +1,5 @@
 """Regions: which vmids their pods have. The vmids that the shim picks come from a counter that only grows."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import peewee
@@ -11,22 +10,13 @@ from shim.db import Model
 from shim.errors import NotFound
 
 
-@dataclass(frozen=True)
-class Vmids:
-    """The vmids of a region: those a request may name begin with `first`, those that are picked with `auto_first`."""
-
-    first: int
-    auto_first: int
-    last: int
-
-
 class Region(Model):
-    """A region, from when it is first used. Without a range of its own it has the settings'."""
+    """A region, from when it is first used, with the settings' vmids of that day until it is given others."""
 
     name = peewee.TextField(primary_key=True)
-    vmid_first = peewee.IntegerField(null=True)
-    vmid_auto_first = peewee.IntegerField(null=True)
-    vmid_last = peewee.IntegerField(null=True)
+    vmid_first = peewee.IntegerField()
+    vmid_auto_first = peewee.IntegerField()
+    vmid_last = peewee.IntegerField()
     next_vmid = peewee.IntegerField(default=0)
     created_at = peewee.DateTimeField()
     updated_at = peewee.DateTimeField()
@@ -35,9 +25,10 @@ class Region(Model):
         table_name = "regions"
 
     @classmethod
-    def ensure(cls, name: str) -> None:
+    def ensure(cls, name: str, settings: Settings) -> None:
         """Make the region unless it is there."""
-        cls.insert(name=name).on_conflict_ignore().execute()
+        first, auto_first, last = settings.vmid_first, settings.vmid_auto_first, settings.vmid_last
+        cls.insert(name=name, vmid_first=first, vmid_auto_first=auto_first, vmid_last=last).on_conflict_ignore().execute()
 
     @classmethod
     def find(cls, name: str) -> "Region":
@@ -56,25 +47,18 @@ class Region(Model):
             raise NotFound(f"there is no region {name!r}; one is there once a node is in it", code="region_not_found")
         return found
 
-    def vmids(self, settings: Settings) -> Vmids:
-        """Return its vmids."""
-        if self.vmid_first is None or self.vmid_auto_first is None or self.vmid_last is None:
-            return Vmids(settings.vmid_first, settings.vmid_auto_first, settings.vmid_last)
-        return Vmids(self.vmid_first, self.vmid_auto_first, self.vmid_last)
-
     def given(self, vmid: int) -> None:
         """Note that this vmid was picked: the next one is higher."""
         Region.update(next_vmid=vmid + 1).where(Region.name == self.name).execute()
 
-    def as_json(self, settings: Settings) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Return the region as clients see it."""
-        vmids = self.vmids(settings)
         return {
             "name": self.name,
-            "vmidFirst": vmids.first,
-            "vmidAutoFirst": vmids.auto_first,
-            "vmidLast": vmids.last,
-            "nextVmid": max(self.next_vmid, vmids.auto_first),
+            "vmidFirst": self.vmid_first,
+            "vmidAutoFirst": self.vmid_auto_first,
+            "vmidLast": self.vmid_last,
+            "nextVmid": max(self.next_vmid, self.vmid_auto_first),
             "createdAt": db.iso(self.created_at),
             "updatedAt": db.iso(self.updated_at),
         }
