@@ -155,11 +155,19 @@ class BackupPod(ChangePod):
     mode: Literal["snapshot", "suspend", "stop"] = "snapshot"
 
 
+# What `ScalePod` checks, for the OpenAPI document.
+_SOME_SIZE: Any = [
+    {"required": [name], "properties": {name: {"type": "integer"}}} for name in ("newCores", "newMemoryMb", "swapMb")
+]
+
+
 class ScalePod(ChangePod):
     """`POST /internal/cloudpods/{vmid}/scale`; `cores` and `memoryMb` are taken for `newCores` and `newMemoryMb`.
 
     What is left out stays as it is. Without `force` the node refuses less memory than is in use.
     """
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": _SOME_SIZE})
 
     new_cores: Cores | None = Field(None, validation_alias=AliasChoices("newCores", "cores"))
     new_memory_mb: MemoryMb | None = Field(None, validation_alias=AliasChoices("newMemoryMb", "memoryMb"))
