@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import create, memory, reads, sweep
+from tests.benchmarks import create, memory, panel, reads, sweep
 from tests.benchmarks.figures import Figure
 from tests.stack import Stack
 
@@ -30,6 +30,11 @@ def main() -> int:
             for figure in measure(stack):
                 figures.append(figure)
                 print(figure, flush=True)
+        stack.stop()
+        print("filling a control plane with a panel's years", flush=True)
+        for figure in panel.measure():
+            figures.append(figure)
+            print(figure, flush=True)
     finally:
         stack.stop()
         shutil.rmtree(home, ignore_errors=True)
