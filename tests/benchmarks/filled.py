@@ -98,9 +98,9 @@ def _servers(supervisor: Supervisor, home: Path) -> tuple[Postgres, RedisServer]
     # Their words would drown the figures.
     output = os.open(home / "servers.log", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     for service, answers in ((postgres.service(), postgres.answers), (server.service(), server.answers)):
-        service = replace(service, output=output)
-        supervisor.start(service)
-        assert supervisor.wait_until(service, answers, 60)
+        quiet = replace(service, output=output)
+        supervisor.start(quiet)
+        assert supervisor.wait_until(quiet, answers, 60)
     return postgres, server
 
 
