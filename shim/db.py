@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 import peewee
 from playhouse.pool import PooledPostgresqlDatabase
@@ -49,6 +49,12 @@ class Model(peewee.Model):
     class Meta:
         database = database
         legacy_table_names = False
+
+    @classmethod
+    def write(cls, **columns: Any) -> Self:
+        """Insert a row; return it as it was written, with what the database filled in, without asking for it again."""
+        (row,) = cls.insert(**columns).returning(cls).execute()
+        return row  # type: ignore[no-any-return]
 
 
 def new_id() -> str:

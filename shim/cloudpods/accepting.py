@@ -15,15 +15,21 @@ def take(
     request: falcon.Request, response: falcon.Response, wakeups: Wakeups, order: Order, *, reference: str | None = None
 ) -> None:
     """Give the order, or rehearse it if the query says so, and answer. With a pod's reference, heed `If-Match` first."""
+    if reference is None or request.get_header("If-Match") is None:
+        _give(request, response, wakeups, order)
+        return
     with database.atomic():
-        if reference is not None and request.get_header("If-Match") is not None:
-            etag.check(request, CloudPod.hold(reference).updated_at)
-        if getattr(request.context.query, "dry_run", False):
-            job, known, plan = dry_run.rehearse(order)
-            accept(request, response, wakeups, job, known)
-            response.media.update(plan)
-        else:
-            accept(request, response, wakeups, *order())
+        etag.check(request, CloudPod.hold(reference).updated_at)
+        _give(request, response, wakeups, order)
+
+
+def _give(request: falcon.Request, response: falcon.Response, wakeups: Wakeups, order: Order) -> None:
+    if getattr(request.context.query, "dry_run", False):
+        job, known, plan = dry_run.rehearse(order)
+        accept(request, response, wakeups, job, known)
+        response.media.update(plan)
+    else:
+        accept(request, response, wakeups, *order())
 
 
 def accept(

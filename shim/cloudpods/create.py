@@ -39,7 +39,7 @@ def order(
     region = request.region or tenant.region
     amount = Amount.of_pod(request.cores, request.memory_mb, request.disk_gb)
     # First, since it locks the quota: those who have used theirs up do not wait for a place.
-    ledger.check(tenant.id, amount)
+    room = ledger.check(tenant.id, amount)
     placed = place(
         Size(request.cores, request.memory_mb, request.disk_gb),
         region=region,
@@ -51,7 +51,7 @@ def order(
     node = placed.node
     # What is free is looked up, for both vmid and address, and is taken, by one order or adoption at a time.
     lock("vmid")
-    pod = CloudPod.create(
+    pod = CloudPod.write(
         tenant=tenant,
         node=node,
         vmid=once.vmid(request.vmid, region=region, tenant_id=tenant.id, settings=settings),
@@ -65,6 +65,7 @@ def order(
         disk_gb=request.disk_gb,
         **columns,
     )
+    pod.node = node
     Allocation.take(node, pod.id, tenant.id, request.cores, request.memory_mb, request.disk_gb)
     # `autoVmid`: the shim picked it, and may pick another should the node have it already.
     exact = {"vmid": pod.vmid, "autoVmid": request.vmid is None, "region": region, "autoIp": request.ip is None}
@@ -75,10 +76,10 @@ def order(
         node_id=node.id,
         payload={**request.payload(), **exact, **(further or {})},
         requested_by=request.requested_by,
+        placement=placed.reasons,
     )
-    job.note_placement(placed.reasons)
-    ledger.reserve(tenant.id, job.id, pod.id, amount)
-    return job, CloudPod.find(pod.id)
+    ledger.book(room, job.id, pod.id)
+    return job, pod
 
 
 def variables(job: CloudPodJob) -> dict[str, Any]:

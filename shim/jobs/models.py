@@ -127,11 +127,6 @@ class CloudPodJob(Model):
         of_node = (cls.node == node_id) & (cls.type == type) & cls.cloud_pod_id.is_null()
         return cls.select().where(of_node).order_by(cls.created_at.desc())
 
-    def note_placement(self, reasons: dict[str, Any]) -> None:
-        """Keep why the job's node was chosen."""
-        CloudPodJob.update(placement=reasons).where(CloudPodJob.id == self.id).execute()
-        self.placement = reasons
-
     def as_json(self) -> dict[str, Any]:
         """Return the job as clients see it."""
         return {

@@ -21,9 +21,10 @@ def submit(
     scheduled: bool = False,
     dry_run: bool = False,
     after: CloudPodJob | None = None,
+    placement: dict[str, Any] | None = None,
 ) -> CloudPodJob:
     """Return a new queued job, which waits for the success of the one it comes `after`. Call inside a transaction, and announce
-    it (`Wakeups.announce`).
+    it (`Wakeups.announce`). `placement` is why its node was chosen for a new pod.
 
     The caller holds the pod's row, so that jobs of one pod are ordered by the clock: the transaction's own
     start may lie before that of a job which committed meanwhile.
@@ -33,12 +34,13 @@ def submit(
     if "requestedBy" in payload:
         # What the body says of it counts no more here than there.
         payload = {**payload, "requestedBy": requested_by}
-    job = CloudPodJob.create(
+    job = CloudPodJob.write(
         type=type,
         tenant_id=tenant_id,
         cloud_pod_id=cloud_pod_id,
         node=node_id,
         payload=payload,
+        placement=placement,
         requested_by=requested_by,
         request_id=caller.origin().request_id,
         scheduled=scheduled,
@@ -55,4 +57,4 @@ def submit(
     )
     said = f"{type} queued{' as a dry run' if dry_run else ''}"
     events.record_step(job, said, action="queued", requestedBy=requested_by)
-    return CloudPodJob.find(job.id)
+    return job

@@ -55,13 +55,17 @@ class Candidate:
 
 
 # Pools are counted over all their nodes, of whatever region. Drills, which have no allocation, bring their own addresses.
+# Each node is summed by itself, which spares the rows a sort or a hash by node; the tenant's few come by their own index.
 _CANDIDATES = """
 WITH used AS (
-    SELECT a.node_id, sum(a.used_cpu_cores) AS cores, sum(a.used_memory_mb) AS memory_mb, sum(a.used_disk_gb) AS disk_gb,
-           count(a.tenant_id) AS pods,
-           count(*) FILTER (WHERE a.tenant_id = %(tenant_id)s) AS of_tenant,
-           count(*) FILTER (WHERE a.tenant_id = %(tenant_id)s AND a.role = %(role)s) AS of_role
-    FROM cloud_pod_allocations a GROUP BY a.node_id
+    SELECT n.id AS node_id, s.* FROM cloud_pod_nodes n CROSS JOIN LATERAL (
+        SELECT sum(a.used_cpu_cores) AS cores, sum(a.used_memory_mb) AS memory_mb, sum(a.used_disk_gb) AS disk_gb,
+               count(a.tenant_id) AS pods
+        FROM cloud_pod_allocations a WHERE a.node_id = n.id
+    ) s
+), own AS (
+    SELECT node_id, count(*) AS of_tenant, count(*) FILTER (WHERE role = %(role)s) AS of_role
+    FROM cloud_pod_allocations WHERE tenant_id = %(tenant_id)s GROUP BY node_id
 ), pools AS (
     SELECT p.id, p.first_ip, p.last_ip,
            (p.last_ip - p.first_ip) + 1 - (p.gateway BETWEEN p.first_ip AND p.last_ip)::integer AS addresses,
@@ -73,8 +77,9 @@ SELECT n.id, n.name, n.status, n.total_cpu_cores, n.total_memory_mb, n.total_dis
        n.cpu_overcommit, n.memory_overcommit, n.disk_overcommit,
        coalesce(u.cores, 0), coalesce(u.memory_mb, 0), coalesce(u.disk_gb, 0), n.storages,
        p.addresses, coalesce(p.addresses_used, 0), %(ip)s::inet BETWEEN p.first_ip AND p.last_ip,
-       coalesce(u.of_tenant, 0), coalesce(u.of_role, 0)
-FROM cloud_pod_nodes n LEFT JOIN used u ON u.node_id = n.id LEFT JOIN pools p ON p.id = n.address_pool_id
+       coalesce(o.of_tenant, 0), coalesce(o.of_role, 0)
+FROM cloud_pod_nodes n JOIN used u ON u.node_id = n.id LEFT JOIN own o ON o.node_id = n.id
+LEFT JOIN pools p ON p.id = n.address_pool_id
 WHERE n.deleted_at IS NULL AND n.region = %(region)s AND (%(name)s::text IS NULL OR n.name = %(name)s)
 """
 

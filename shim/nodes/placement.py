@@ -67,13 +67,14 @@ def place(size: Size, *, region: str, name: str | None = None, ip: str | None = 
 
 def explain(size: Size, *, region: str, name: str | None = None, ip: str | None = None, **further: Any) -> Placement:
     """Return what `place` would, and raise what it would, without keeping anybody else from placing."""
-    _check_target(region, name)
     # A node that was named is judged by its own pool, whose bounds the refusal then tells.
     wish = Wish(size, region=region, name=name, ip=None if name else ip, has_ip=ip is not None, **further)
     judged = decide(candidates(wish), wish)
     if judged and not judged[0].refused:
         best = judged[0].node
         return Placement(CloudPodNode.get_by_id(best.id), {"node": best.name, "nodes": _told(judged)})
+    if not judged:
+        _check_target(region, name)
     raise _refusal(judged, wish)
 
 

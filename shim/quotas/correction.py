@@ -26,7 +26,7 @@ def correct(tenant_id: str, differences: dict[str, Amount], made: set[str]) -> N
     """Commit to each of these pods what it has more, or less, than its entries say; `made` are those that a job is making."""
     total = QuotaEntry.total(tenant_id) + sum(differences.values(), NONE)
     for cloud_pod_id, difference in differences.items():
-        QuotaEntry.write(tenant_id, None, cloud_pod_id, difference, state="committed", reason="recount")
+        QuotaEntry.enter(tenant_id, None, cloud_pod_id, difference, state="committed", reason="recount")
         if cloud_pod_id not in made:
             QuotaEntry.rebase(cloud_pod_id, difference)
         _record(tenant_id, cloud_pod_id, difference, total)

@@ -4,6 +4,7 @@
 |---|---|---|
 | `check` | before the order is written, or instead of it | nothing; the quota's row stays locked |
 | `reserve` | in the transaction of the order | an open entry |
+| `book` | the same, when `check` has looked already | an open entry |
 | `settle` | in the transaction of the outcome: the pod is this large now | the job's entry, committed |
 | `give_back` | the same, when nothing of the pod is left | the job's entry, committed with minus what the pod had |
 | `commit`, `release` | the same: what was reserved came to be, or did not | the job's entry |
@@ -13,6 +14,7 @@ function locks the tenant's quota row, after the pod's and before placement's an
 each other. Each change is an event.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from shim.errors import QuotaExceeded
@@ -21,23 +23,37 @@ from shim.quotas.amount import NAMES, NONE, Amount
 from shim.quotas.ledger_models import QuotaEntry
 from shim.quotas.models import TenantQuota
 
-__all__ = ["NONE", "Amount", "check", "commit", "give_back", "release", "reserve", "settle"]
+__all__ = ["NONE", "Amount", "Room", "book", "check", "commit", "give_back", "release", "reserve", "settle"]
 
 
-def check(tenant_id: str, size: Amount, cloud_pod_id: str | None = None) -> None:
+@dataclass(frozen=True)
+class Room:
+    """What a tenant may have more of; true as long as the transaction that looked holds the quota's row."""
+
+    tenant_id: str
+    difference: Amount
+    used: Amount
+
+
+def check(tenant_id: str, size: Amount, cloud_pod_id: str | None = None) -> Room:
     """Raise QuotaExceeded if the tenant may not have this pod, a new one without an id, become this large."""
     limits, used = TenantQuota.balance(tenant_id)
-    _require(tenant_id, limits, used, _difference(cloud_pod_id, size), cloud_pod_id)
+    difference = _difference(cloud_pod_id, size)
+    _require(tenant_id, limits, used, difference, cloud_pod_id)
+    return Room(tenant_id, difference, used)
 
 
 def reserve(tenant_id: str, job_id: str, cloud_pod_id: str, size: Amount) -> None:
     """Reserve what a job will take when it makes the pod this large. Raises QuotaExceeded; then nothing was written."""
-    limits, used = TenantQuota.balance(tenant_id)
-    difference = _difference(cloud_pod_id, size)
-    _require(tenant_id, limits, used, difference, cloud_pod_id)
+    book(check(tenant_id, size, cloud_pod_id), job_id, cloud_pod_id)
+
+
+def book(room: Room, job_id: str, cloud_pod_id: str) -> None:
+    """Reserve what `check` found room for in this very transaction, which has reserved nothing since."""
     # Also nothing is an entry: an earlier change of the pod may yet make it something.
-    if QuotaEntry.write(tenant_id, job_id, cloud_pod_id, difference, state="reserved", reason="order"):
-        _record("QUOTA_RESERVED", difference, used, tenant_id=tenant_id, cloud_pod_id=cloud_pod_id, job_id=job_id)
+    if QuotaEntry.enter(room.tenant_id, job_id, cloud_pod_id, room.difference, state="reserved", reason="order"):
+        about = {"tenant_id": room.tenant_id, "cloud_pod_id": cloud_pod_id, "job_id": job_id}
+        _record("QUOTA_RESERVED", room.difference, room.used, **about)
 
 
 def settle(tenant_id: str, job_id: str, cloud_pod_id: str, size: Amount) -> None:
@@ -47,7 +63,7 @@ def settle(tenant_id: str, job_id: str, cloud_pod_id: str, size: Amount) -> None
     reserved = QuotaEntry.open(job_id)
     if reserved is not None:
         _end(job_id, "committed" if difference else "released", difference or reserved[2], reserved, used)
-    elif difference and QuotaEntry.write(tenant_id, job_id, cloud_pod_id, difference, state="committed", reason="outcome"):
+    elif difference and QuotaEntry.enter(tenant_id, job_id, cloud_pod_id, difference, state="committed", reason="outcome"):
         _count(difference, tenant_id=tenant_id, cloud_pod_id=cloud_pod_id, job_id=job_id)
 
 

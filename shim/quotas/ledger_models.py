@@ -71,7 +71,7 @@ class QuotaEntry(Model):
         return (found[0][0], found[0][1], Amount(*found[0][2:])) if found else None
 
     @classmethod
-    def write(cls, tenant_id: str, job_id: str | None, cloud_pod_id: str, amount: Amount, *, state: str, reason: str) -> bool:
+    def enter(cls, tenant_id: str, job_id: str | None, cloud_pod_id: str, amount: Amount, *, state: str, reason: str) -> bool:
         """Append an entry. False when the job has one already: what it did is counted once."""
         settled = "now()" if state == "committed" else "NULL"
         return bool(
