@@ -176,6 +176,12 @@ def failure(done: Done) -> dict[str, str]:
     return {key.rstrip(): value for key, value in pairs}
 
 
+def taken(done: Done) -> str | None:
+    """Return what a failure says somebody else has, None when it does not say so."""
+    found = [line.partition(": ")[2] for line in done.stderr.splitlines()[:-3] if line.startswith("Taken    : ")]
+    return found[0] if found else None
+
+
 def finished(process: subprocess.Popen[str]) -> Done:
     """Wait for a started script; return its rc and output."""
     stdout, stderr = process.communicate(timeout=DEADLINE_S)

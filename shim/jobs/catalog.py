@@ -28,6 +28,13 @@ class Handler(Protocol):
         """Given what `cloudpod_info` says of the pod after a run was lost, return the result if its work is done."""
 
 
+class Clashes(Protocol):
+    """What the module offers that knows how a new pod gets by when its node says that somebody has its vmid or address."""
+
+    def avoid(self, job: CloudPodJob, failure: dict[str, Any]) -> dict[str, Any] | None:
+        """Give the job's pod another one; return the payload to go on with, None when the failure stands."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Action:
     """One kind of job. Lower `priority` runs first; `timeout_s` bounds one run; `tries` bounds the runs.
@@ -35,7 +42,7 @@ class Action:
     Of the jobs that are `one_per_node`, whatever their types, a node runs one at a time. `long` ones may take hours: they leave
     a node and, in `cloudpods up`, a worker to the others. `look` is what the look at the node
     that settles a lost run is given besides the vmid. Jobs that do not `keeps_events` come by the clock and are soon forgotten:
-    no event may refer to them.
+    no event may refer to them. Those that make a pod have a `clash_module`.
     """
 
     type: str
@@ -50,11 +57,17 @@ class Action:
     long: bool = False
     look: Mapping[str, Any] = field(default_factory=dict)
     keeps_events: bool = True
+    clash_module: str | None = None
 
     @property
     def handler(self) -> Handler:
         """Return the module that knows what this action means."""
         return cast(Handler, importlib.import_module(self.handler_module))
+
+    @property
+    def clashes(self) -> Clashes | None:
+        """Return the module that knows what to do when somebody has a new pod's vmid or address."""
+        return cast(Clashes, importlib.import_module(self.clash_module)) if self.clash_module else None
 
 
 ACTIONS: dict[str, Action] = {
@@ -74,6 +87,7 @@ ACTIONS: dict[str, Action] = {
             queue="cloudpods:create",
             playbook="cloudpod_create.yml",
             handler_module="shim.cloudpods.create",
+            clash_module="shim.cloudpods.clash",
             priority=20,
             timeout_s=900,
             tries=5,
@@ -83,6 +97,7 @@ ACTIONS: dict[str, Action] = {
             queue="cloudpods:restore",
             playbook="cloudpod_restore.yml",
             handler_module="shim.cloudpods.restore",
+            clash_module="shim.cloudpods.clash",
             priority=22,
             timeout_s=6 * 3600,
             long=True,

@@ -26,6 +26,21 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
     _mean_failure(job, failure)
 
 
+def begin_anew(job: CloudPodJob, failure: dict[str, Any]) -> bool:
+    """Put the job back with another vmid or address for its new pod, when somebody has the one it had; return whether it was.
+
+    Raises state.LostLease.
+    """
+    clashes = ACTIONS[job.type].clashes
+    # A dry run has no pod, and tells what the node says.
+    if clashes is None or job.dry_run or "taken" not in failure:
+        return False
+    payload = clashes.avoid(job, failure)
+    if payload is not None:
+        state.begin_anew(job, payload, failure)
+    return payload is not None
+
+
 def fail_followers(job: CloudPodJob, why: str) -> None:
     """Fail what waits for a job that ended without success, each as its action does."""
     msg = f"not begun, because the {job.type} that was to come first failed (job {job.id}): {why}"

@@ -5,6 +5,7 @@
 | running | success | the playbook's result is in | `succeed` |
 | running | failed | a failure that no further run will mend | `fail` |
 | running | queued | a failure worth another run; the pod is busy | `run_again`, `hand_back` |
+| running | queued | the node knows the new pod's vmid or address for somebody else's, and it has another now | `begin_anew` |
 | running | queued, lost | a failure that left nobody knows what | `look_first` |
 | running | queued, lost | the lease ran out | `collect_lost` |
 | queued | failed | the job that it comes after failed | `fail_unbegun` |
@@ -95,6 +96,12 @@ def hand_back(job: CloudPodJob, trouble: dict[str, Any] | None = None, *, counte
     pause_s = min(BACKOFF_MAX_S, float(max(job.attempt - job.tries, 1)))
     _requeue(job, pause_s, trouble, lost=job.lost)
     return pause_s
+
+
+def begin_anew(job: CloudPodJob, payload: dict[str, Any], failure: dict[str, Any]) -> None:
+    """Put the job back to be run at once with another payload; the run that came to nothing is no try."""
+    CloudPodJob.update(payload=payload, tries=CloudPodJob.tries - 1).where(_fence(job)).execute()
+    _requeue(job, 0.0, failure)
 
 
 def look_first(job: CloudPodJob, failure: dict[str, Any]) -> None:

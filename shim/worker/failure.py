@@ -19,7 +19,7 @@ UNKNOWN, NOTHING = "unknown", "nothing"
 
 
 # Of a failed task's result, what the job keeps beside these.
-KEPT = ("rc", "stderr", "busy", "differences", "parameters", "passed")
+KEPT = ("rc", "stderr", "busy", "differences", "parameters", "passed", "taken")
 
 
 @dataclass(frozen=True)

@@ -49,11 +49,13 @@ def _succeed(job: CloudPodJob, result: dict[str, Any]) -> Outcome:
 
 
 def _fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
-    """End the job, or put it back: to wait while its pod is busy, to be run again, or to be settled by a look at the node."""
+    """End the job, or put it back: to wait while its pod is busy, with another vmid, to be run again, or to be settled by a look."""
     failure = _with_worst_left(job, failure)
     with database.atomic():
         if _is_busy(failure) and not is_older(job.created_at):
             _note(job, "wait", failure, state.hand_back(job, counted=True))
+        elif ending.begin_anew(job, failure):
+            log.info("job %s: begins anew", job.id)
         elif failure["retryable"] and job.tries < job.max_tries:
             _note(job, "retry", failure, state.run_again(job, failure))
         elif failure["left_behind"] == UNKNOWN and job.changes_pod and not job.lost:

@@ -205,11 +205,19 @@ def test_who_may_adopt(owner: dict | None, wrong: list[str]) -> None:
 )
 def test_what_is_not_ours_is_refused(row: dict, refusal: str | None) -> None:
     if refusal is None:
-        pod.refuse_foreign({**ROW, **row}, "lab1", "ClientPods")
+        pod.refuse_foreign({**ROW, **row}, {}, "lab1", "ClientPods")
         return
     with pytest.raises(errors.Refused, match=refusal) as refused:
-        pod.refuse_foreign({**ROW, **row}, "lab1", "ClientPods")
+        pod.refuse_foreign({**ROW, **row}, {}, "lab1", "ClientPods")
     assert refused.value.retryable is False
+
+
+@pytest.mark.parametrize(("tenant", "error"), [("TENANT-123", errors.Refused), ("TENANT-9", errors.Foreign)])
+def test_a_pod_on_another_node_is_no_one_elses(tenant: str, error: type[errors.CloudPodError]) -> None:
+    moved = {**ROW, "node": "lab2", "owner": {"tenant": "TENANT-123", "pod": "p1"}}
+    with pytest.raises(errors.Refused, match="on node lab2") as refused:
+        pod.refuse_foreign(moved, {"tenant_id": tenant, "pod_id": "p1"}, "lab1", "ClientPods")
+    assert type(refused.value) is error
 
 
 def test_a_busy_pod_may_be_tried_later() -> None:

@@ -111,7 +111,22 @@ def test_create_over_a_core_container_is_refused(call, node):
     before = node.state()
     refused = call("cloudpod_create", vmid=CORE_CONTAINER, **POD)
     assert "outside the pool ClientPods" in refused.msg
+    assert (refused.taken, refused.left_behind) == ("vmid", "nothing")
     assert node.state() == before
+
+
+@pytest.mark.parametrize("owner", [{"tenant_id": "TENANT-9"}, {"pod_id": "p9"}])
+def test_create_over_a_pod_of_somebody_else_says_that_the_vmid_is_taken(call, pod, owner):
+    refused = call("cloudpod_create", vmid=pod, **{**POD, "pod_id": "p1", **owner})
+    assert (refused.taken, refused.retryable) == ("vmid", False)
+
+
+def test_create_with_an_address_that_somebody_has_says_so(call, pod):
+    address = call("cloudpod_info", vmids=[pod]).pods[0]["ip"]
+    refused = call("cloudpod_create", vmid=pod + 300, ip=address, **POD)
+    assert (refused.taken, refused.left_behind, refused.rc) == ("ip", "nothing", 73), refused.raw
+    differs = call("cloudpod_create", vmid=pod, **{**POD, "cores": 8})
+    assert "taken" not in differs.raw
 
 
 def test_a_create_that_fails_half_way_says_what_is_left_and_can_be_done_again(call, node, vmid):

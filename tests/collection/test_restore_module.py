@@ -165,6 +165,20 @@ def test_what_may_not_be_restored(restore, site, row, asked, reason, retryable):
         refused = restore(check, **{**IN_PLACE, "force": True, **asked})
         assert reason in refused.msg
         assert (refused.retryable, refused.left_behind) == (retryable, "nothing")
+        # In place nobody picked the vmid: there is none to pick again.
+        assert "taken" not in refused.raw
+    assert site.calls("restore") == []
+
+
+THEIRS = [{"owner": {"tenant": "T-2", "pod": "p2"}}, {"in_pool": False}, {"owner": None}, {"node": "lab2", "owner": None}]
+
+
+@pytest.mark.parametrize("row", THEIRS)
+def test_a_new_pods_vmid_that_somebody_has_is_said_to_be_taken(restore, site, row):
+    site.show(POD, {**COPY, **row})
+    for check in (True, False):
+        refused = restore(check, **AS_NEW)
+        assert (refused.failed, refused.taken, refused.left_behind) == (True, "vmid", "nothing"), refused.raw
     assert site.calls("restore") == []
 
 

@@ -143,6 +143,19 @@ def test_exit_codes_of_our_scripts(rc: int, retryable: bool, nothing_left: bool)
     assert failure.msg.startswith("cloudpod-create.sh: ")
 
 
+TAKEN = "Taken    : {}\nError    : there\nRetryable: no\nLeft     : nothing\n"
+
+
+@pytest.mark.parametrize("word", ["vmid", "ip"])
+def test_what_somebody_else_has_is_told_by_a_word(word: str) -> None:
+    assert script.failure_of(reply(73, stderr=TAKEN.format(word)), ours=True).details["taken"] == word
+
+
+@pytest.mark.parametrize(("rc", "word", "ours"), [(1, "vmid", True), (73, "disk", True), (73, "", True), (73, "vmid", False)])
+def test_a_word_of_anybody_elses_means_nothing(rc: int, word: str, ours: bool) -> None:
+    assert "taken" not in script.failure_of(reply(rc, stderr=TAKEN.format(word)), ours=ours).details
+
+
 @pytest.mark.parametrize("rc", [1, 64, 75, 143, -9])
 def test_exit_codes_of_a_sites_own_scripts_mean_nothing(rc: int) -> None:
     failure = script.failure_of(reply(rc, stderr="it broke\n\n"), ours=False)

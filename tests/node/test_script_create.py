@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab_node import LabNode
-from tests.node_scripts import Scripts, create_arguments, failure, finished, node, summary
+from tests.node_scripts import Scripts, create_arguments, failure, finished, node, summary, taken
 
 __all__ = ["node"]
 
@@ -113,9 +113,10 @@ def test_addresses_in_the_file_or_any_conf_are_taken(node: Scripts) -> None:
                "# 10.1.10.57 is free", "10.1.10.58\tx"]  # fmt: skip
     node.ipam_file.write_text(node.ipam_file.read_text() + "\n".join(foreign))
     assert node.created()["IP"] == "10.1.10.57"
-    for taken in ("10.1.10.50", "10.1.10.52", "10.1.10.53", "10.1.10.54", "10.1.10.55", "10.1.10.56", "10.1.10.58"):
-        done = node.create(9102, ip=taken)
-        assert (done.returncode, failure(done)["Error"]) == (73, f"address {taken} is taken")
+    for address in ("10.1.10.50", "10.1.10.52", "10.1.10.53", "10.1.10.54", "10.1.10.55", "10.1.10.56", "10.1.10.58"):
+        done = node.create(9102, ip=address)
+        assert (done.returncode, failure(done)["Error"]) == (73, f"address {address} is taken")
+        assert taken(done) == "ip"
         node.assert_no_trace(9102)
     assert node.ipam()[:-1] == foreign
     assert node.run("destroy", 9101).returncode == 0
@@ -160,14 +161,32 @@ def test_a_vmid_that_any_node_knows_is_taken(node: Scripts, folder: str) -> None
     path.write_text("hostname: theirs\n")
     done = node.create()
     assert (done.returncode, failure(done)["Retryable"], failure(done)["Left"]) == (73, "no", "nothing")
+    assert taken(done) == "vmid"
     assert path.read_text() == "hostname: theirs\n" and node.ipam() == [] and node.outcomes() == ["failed"]
 
 
 def test_a_second_create_is_refused_and_leaves_the_first_alone(node: Scripts) -> None:
     node.created(ip="10.1.10.91")
     before = node.traces(9101)
-    assert node.create(ip="10.1.10.91").returncode == 73
+    done = node.create(ip="10.1.10.91")
+    assert done.returncode == 73
+    # It is no one else's: whoever made it need not choose another.
+    assert taken(done) is None
     assert node.traces(9101) == before
+
+
+@pytest.mark.parametrize("owner", [{"tenant": "TENANT-9"}, {"pod": "xyz"}, {"pod": None}])
+def test_a_pod_of_another_owner_has_its_vmid(node: Scripts, owner: dict[str, str | None]) -> None:
+    node.created()
+    done = node.create(**owner)
+    assert (done.returncode, taken(done)) == (73, "vmid")
+
+
+def test_a_container_made_by_hand_at_the_same_moment_has_the_vmid(node: Scripts) -> None:
+    node.lab.switch("fail", "pct create", "--message", "unable to create CT 9101: CT 9101 already exists on node 'lab1'")
+    done = node.create()
+    assert (done.returncode, taken(done), failure(done)["Left"]) == (73, "vmid", "nothing")
+    assert node.ipam() == []
 
 
 def test_what_the_node_lacks_is_said_in_its_words(node: Scripts) -> None:

@@ -68,3 +68,10 @@ def test_a_workers_queues_name_its_types():
     assert types_of(("cloudpods:create", "cloudpods:health")) == ["CREATE", "HEALTH_CHECK", "HEALTH_SWEEP"]
     assert types_of(QUEUES) == list(ACTIONS)
     assert types_of(()) == []
+
+
+def test_those_that_make_a_pod_know_what_to_do_when_somebody_has_its_vmid():
+    makers = {action.type: action.clashes for action in ACTIONS.values() if action.clashes}
+    assert set(makers) == {"CREATE", "RESTORE"}
+    for module in makers.values():
+        assert list(inspect.signature(module.avoid).parameters) == ["job", "failure"]

@@ -24,7 +24,7 @@ import typing as t
 from ansible_collections.migra.cloudpods.plugins.module_utils import _archive as archive
 from ansible_collections.migra.cloudpods.plugins.module_utils import _cloudpod as pod
 from ansible_collections.migra.cloudpods.plugins.module_utils import _parameters, _script
-from ansible_collections.migra.cloudpods.plugins.module_utils._errors import CloudPodError, Refused, ScriptFailed
+from ansible_collections.migra.cloudpods.plugins.module_utils._errors import CloudPodError, Foreign, Refused, ScriptFailed
 
 CREATE = 'cloudpod-create.sh'
 DESTROY = 'cloudpod-destroy.sh'
@@ -65,6 +65,12 @@ class Action:
     def create(self) -> dict:
         """Create the pod, unless it is there as asked."""
         _parameters.check(self._params)
+        try:
+            return self._create()
+        except Foreign as exc:
+            raise exc.for_a_new_pod() from None
+
+    def _create(self) -> dict:
         ours, row = self._look(CREATE, pod.CREATE_EXTRAS)
         if row and row['exists'] and not row.get('unfinished'):
             return self._created(False, self._as_asked(row, ours), row)
@@ -281,7 +287,7 @@ class Action:
 
     def _refuse(self, row: dict) -> None:
         pod.refuse_busy(row)
-        pod.refuse_foreign(row, self._node, self._pool)
+        pod.refuse_foreign(row, self._params, self._node, self._pool)
 
     def _look_again(self) -> dict | None:
         """Return the pod's row after a change. The change is done, so that a failure here is only a warning."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.migra.cloudpods.plugins.module_utils._errors import Busy, Refused
+from ansible_collections.migra.cloudpods.plugins.module_utils._errors import Busy, Foreign, Refused
 from ansible_collections.migra.cloudpods.plugins.module_utils._script import parse_ip
 
 CHOSEN_BY_NODE = 'chosen by the node'
@@ -148,19 +148,20 @@ def refuse_busy(row: dict) -> None:
         )
 
 
-def refuse_foreign(row: dict, node: str | None, pool: str | None) -> None:
-    """Raise Refused when the container is on another node or outside the pool. An absent one passes."""
+def refuse_foreign(row: dict, params: dict, node: str | None, pool: str | None) -> None:
+    """Raise Refused when the container is on another node or outside the pool, Foreign unless it is the owner's that is asked. An absent one passes."""
     if not row['exists']:
         return
     if node and row.get('node') not in (None, node):
-        raise Refused('vmid {} is on node {}, not on {}'.format(row['vmid'], row['node'], node))
+        error = Foreign if differences(row, params, GUARD_COMPARED) else Refused
+        raise error('vmid {} is on node {}, not on {}'.format(row['vmid'], row['node'], node))
     # A create that was killed may not have reached the pool yet.
     if not row.get('in_pool') and not row.get('unfinished'):
-        raise Refused('vmid {} is a container outside the pool {} and is not touched'.format(row['vmid'], pool or 'ClientPods'))
+        raise Foreign('vmid {} is a container outside the pool {} and is not touched'.format(row['vmid'], pool or 'ClientPods'))
 
 
 def refuse_other_owner(row: dict, params: dict, older: bool) -> None:
-    """Raise Refused when the pod's owner is not the one that is asked.
+    """Raise Foreign when the pod's owner is not the one that is asked.
 
     Who the owner is stays untold: who asks with the wrong tenant need not learn the right one.
     ``older``: the pod may come from a site's own script, which writes no owner; then there is nothing to compare with.
@@ -173,7 +174,7 @@ def refuse_other_owner(row: dict, params: dict, older: bool) -> None:
     wrong = list(differences(row, params, GUARD_COMPARED))
     if wrong:
         named = ' and '.join(f'{name} is not {params[name]}' for name in wrong)
-        raise Refused('vmid {} belongs to another owner: {}'.format(row['vmid'], named), parameters=wrong)
+        raise Foreign('vmid {} belongs to another owner: {}'.format(row['vmid'], named), parameters=wrong)
 
 
 def refuse_adopted(row: dict, params: dict) -> None:

@@ -39,6 +39,15 @@ class Refused(CloudPodError):
     """The pod is not the caller's to touch, or is not as asked. Nothing was done."""
 
 
+class Foreign(Refused):
+    """The container is somebody else's. Nothing was done."""
+
+    def for_a_new_pod(self) -> Foreign:
+        """Return the error with what a program needs to choose again: of what the new pod was to get, the vmid is taken."""
+        self.details['taken'] = 'vmid'
+        return self
+
+
 class Busy(CloudPodError):
     """Another run holds the pod's lock on the node. Nothing was done; later it may work."""
 

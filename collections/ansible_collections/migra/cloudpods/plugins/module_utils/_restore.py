@@ -9,6 +9,7 @@ from ansible_collections.migra.cloudpods.plugins.module_utils import _archive as
 from ansible_collections.migra.cloudpods.plugins.module_utils import _cloudpod as pod
 from ansible_collections.migra.cloudpods.plugins.module_utils import _parameters
 from ansible_collections.migra.cloudpods.plugins.module_utils._actions import Action
+from ansible_collections.migra.cloudpods.plugins.module_utils._errors import Foreign
 
 RESTORE = 'cloudpod-restore.sh'
 
@@ -20,7 +21,7 @@ class Restore(Action):
         """Restore an archive, in place or as a new pod, unless that is done already."""
         _parameters.check(self._params)
         self._require_ours(RESTORE)
-        row, backups = self._look_at_both()
+        row, backups = self._look_at_place()
         chosen = self._choose(row, backups)
         done = archive.is_restored(row, chosen['volid'], self._params)
         if self._check_mode and not done:
@@ -37,6 +38,15 @@ class Restore(Action):
         if self._check_mode and self._params['from_pod_id'] is not None:
             diff['after'].setdefault('ip', pod.CHOSEN_BY_NODE)
         return {'changed': changed, 'cloudpod': after, 'archive': chosen, 'ip': after.get('ip'), 'diff': diff}
+
+    def _look_at_place(self) -> tuple[dict, list[dict]]:
+        """As ``_look_at_both``, which raises Foreign: of a new pod that says that its vmid is taken."""
+        try:
+            return self._look_at_both()
+        except Foreign as exc:
+            if self._params['from_pod_id'] is None:
+                raise
+            raise exc.for_a_new_pod() from None
 
     def _look_at_both(self) -> tuple[dict, list[dict]]:
         """Return the pod's row and the archives of the vmid it comes from. Whoever that belongs to now, only the archive is read."""

@@ -4,7 +4,7 @@
 """The only place that starts a process on a node, and the only one that reads what a script prints.
 
 The contract: ``<script_dir>/cloudpod-*.sh``, exit codes of sysexits, a ``Key      : value`` summary or JSON on stdout,
-``Error``, ``Retryable`` and ``Left`` as the last lines of stderr.
+``Error``, ``Retryable`` and ``Left`` as the last lines of stderr, before them ``Taken`` when somebody else has a new pod's vmid or address.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ EXIT_CODES = {
     137: ('ended by SIGKILL', True, None),
     143: ('ended by SIGTERM', True, None),
 }
+TAKEN_RC = 73
 UNKNOWN_LEFT = 'unknown: look with cloudpod_info before trying again'
 STILL_RUNNING = 'the script may still be running on the node; it holds the lock of its vmid until it ends'
 GRACE_S = 15
@@ -109,7 +110,8 @@ def failure_of(reply: Reply, ours: bool) -> ScriptFailed:
     if _sudo_trouble(reply):
         left = NOTHING
     msg = '{}: {}'.format(_name(reply.command), reason or f'ended with {reply.rc} and said nothing')
-    return _failure(reply, msg, retryable, said.get('Left') or left or UNKNOWN_LEFT)
+    taken = {'taken': said['Taken']} if ours and reply.rc == TAKEN_RC and said.get('Taken') in ('vmid', 'ip') else {}
+    return _failure(reply, msg, retryable, said.get('Left') or left or UNKNOWN_LEFT, **taken)
 
 
 def tail(text: str, limit: int = TAIL_CHARS) -> str:
@@ -118,8 +120,9 @@ def tail(text: str, limit: int = TAIL_CHARS) -> str:
     return text if len(text) <= limit else '…' + text[-limit:].split('\n', 1)[-1]
 
 
-def _failure(reply: Reply, msg: str, retryable: bool = False, left: str = NOTHING) -> ScriptFailed:
-    return ScriptFailed(msg, retryable, left, rc=reply.rc, cmd=' '.join(reply.command), stdout=tail(reply.stdout), stderr=tail(reply.stderr))
+def _failure(reply: Reply, msg: str, retryable: bool = False, left: str = NOTHING, **details: str) -> ScriptFailed:
+    output = {'stdout': tail(reply.stdout), 'stderr': tail(reply.stderr)}
+    return ScriptFailed(msg, retryable, left, rc=reply.rc, cmd=' '.join(reply.command), **output, **details)
 
 
 def _name(command: list[str]) -> str:

@@ -187,6 +187,11 @@ parameters:
   type: list
   elements: str
   sample: [hostname]
+taken:
+  description: What somebody else has of what the new pod was to get, V(vmid) or V(ip), if that is why the module failed. Nothing was done.
+  returned: when the vmid or the address is taken
+  type: str
+  sample: vmid
 busy:
   description: Who holds the lock of the pod, if that is why the module failed.
   returned: when another run holds the lock

@@ -131,7 +131,7 @@ reserve_address() {
   elif [[ -z ${IN_FILE[$wanted]:-} && -z ${IN_CONF[$wanted]:-} ]] || take_over_leftover "$wanted"; then
     IP=$wanted
   else
-    fail 73 "address $wanted is taken"
+    fail_taken ip "address $wanted is taken"
   fi
   IPAM_LINES+=("$IP $VMID $host $tenant reserved:${OPTION[run]:--}")
   RESERVED=yes

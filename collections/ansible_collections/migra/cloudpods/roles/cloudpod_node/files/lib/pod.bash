@@ -18,9 +18,11 @@ make_vmid_free() {
   find_container
   if [[ -n $CONF_FILE ]]; then read_container; fi
   ! is_unfinished_restore ||
-    fail 73 "vmid $VMID is of a pod whose restore did not come to its end: restore it again or destroy it"
+    fail_taken vmid "vmid $VMID is of a pod whose restore did not come to its end: restore it again or destroy it"
   [[ -n $CONF_FILE ]] || return 0
   ! remove_unfinished || return 0
+  # Another run of the same job may just have made it: then it is no one else's.
+  [[ $OWNER_TENANT == "$TENANT" && $OWNER_POD == "$POD" ]] || TAKEN=vmid
   fail 73 "vmid $VMID already exists on node '$CONF_NODE'"
 }
 
@@ -52,7 +54,7 @@ make_container() {
   node_command "$@" && return 0
   read_node_message "$1 $2"
   # Somebody made this vmid by hand a moment ago: what stands there now is not ours to remove.
-  [[ $NODE_MESSAGE != *'already exists on node'* ]] || CREATING=''
+  [[ $NODE_MESSAGE != *'already exists on node'* ]] || CREATING='' TAKEN=vmid
   fail_as_node "$1 $2"
 }
 

@@ -3,12 +3,13 @@
 # (What is set here is read in other files.)
 
 RUN_LOCKED='' RUN_LOCK='' RESERVATION_LOCK=''
-FAILURE='' LEFT=nothing FAILED_AT=''
+FAILURE='' LEFT=nothing FAILED_AT='' TAKEN=''
 IP='' TENANT='' COMPLETE=''
 declare -ga SUMMARY=()
 
 # Given error, retryable and what is left, print the last lines of a failure.
 print_failure() {
+  if [[ -n $TAKEN ]]; then printf 'Taken    : %s\n' "$TAKEN" >&2 || true; fi
   printf 'Error    : %s\nRetryable: %s\nLeft     : %s\n' "$1" "$2" "$3" >&2 || true
 }
 
@@ -16,6 +17,12 @@ print_failure() {
 fail() {
   FAILURE=$2
   exit "$1"
+}
+
+# Given `vmid` or `ip` and a message, end the run as failed because somebody else has what a new pod was to get.
+fail_taken() {
+  TAKEN=$1
+  fail 73 "$2"
 }
 
 # What a script undoes after a failure, and says in LEFT when it cannot. Scripts that create something define their own.
