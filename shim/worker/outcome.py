@@ -49,7 +49,7 @@ def _succeed(job: CloudPodJob, result: dict[str, Any]) -> Outcome:
 
 
 def _fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
-    """End the job, or put it back: to wait while its pod is busy, with another vmid, to be run again, or to be settled by a look."""
+    """End the job, or put it back: to wait for its busy pod, with another vmid, to be run again, or to be settled by a look."""
     failure = _with_worst_left(job, failure)
     with database.atomic():
         if _is_busy(failure) and not is_older(job.created_at):
