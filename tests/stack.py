@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,26 @@ class Stack:
         self.session = requests.Session()
         self._up: subprocess.Popen[bytes] | None = None
 
-    def lay_lab(self) -> None:
-        """Lay the node with the project's own playbook."""
-        self._run(_program("ansible-playbook"), "-i", self.inventory, "playbooks/lab.yml", "--limit", self.node)
+    def lay_lab(self, *nodes: str) -> None:
+        """Lay the node, or these nodes, with the project's own playbook."""
+        limit = ",".join(nodes or (self.node,))
+        self._run(_program("ansible-playbook"), "-i", self.inventory, "playbooks/lab.yml", "--limit", limit)
 
-    def start(self, *, workers: int = 2) -> None:
-        """Run `cloudpods up` and wait until its API is well."""
+    def start(self, *, workers: int = 2, said: Path | None = None) -> None:
+        """Run `cloudpods up` and wait until its API is well. What it says goes to the terminal, or to the file `said`."""
         command = [*self._cloudpods(), "up", "--port", str(self.port), "--workers", str(workers)]
         # In a session of its own, it would outlive a test run that is killed.
         orphaned = end_with_parent(signal.SIGINT)
-        self._up = subprocess.Popen(command, env=self.environment, cwd=REPOSITORY, start_new_session=True, preexec_fn=orphaned)
+        with said.open("ab") if said else nullcontext() as output:
+            self._up = subprocess.Popen(
+                command,
+                env=self.environment,
+                cwd=REPOSITORY,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=orphaned,
+            )
         wait_until(lambda: self._ended() or self.healthy(), "the stack is up")
         assert not self._ended()
 
