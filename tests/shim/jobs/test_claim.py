@@ -336,3 +336,15 @@ def test_a_job_is_claimed_after_the_success_of_the_one_it_comes_after(rows):
     first = rows.job("BACKUP", pod=rows.pod(), status="success")
     second = rows.job("SCALE", pod=rows.pod(), after_job_id=first)
     assert take() == second
+
+
+@pytest.mark.parametrize("status", ["active", "cordoned", "draining", "offline"])
+def test_jobs_run_on_any_node_that_is_not_offline(rows, sql, status):
+    sql("UPDATE cloud_pod_nodes SET status = %s WHERE name = 'lab1'", status)
+    here = rows.job("DESTROY", pod=rows.pod("lab1"))
+    elsewhere = rows.job("BACKUP", pod=rows.pod("lab2", tenant_id="TENANT-456"), node="lab2", tenant_id="TENANT-456")
+    if status != "offline":
+        assert take() == here
+    assert (take(), take()) == (elsewhere, None)
+    sql("UPDATE cloud_pod_nodes SET status = 'active' WHERE name = 'lab1'")
+    assert take() == (here if status == "offline" else None)
