@@ -9,6 +9,7 @@ from shim import db
 from shim.cloudpods import backup_resources as backups
 from shim.cloudpods import drift_resources as drift
 from shim.cloudpods import event_resources as events
+from shim.cloudpods import fleet_resources as fleet
 from shim.cloudpods import list_resources as pod_lists
 from shim.cloudpods import node_resources as nodes
 from shim.cloudpods import resources as cloudpods
@@ -69,6 +70,15 @@ def routes(settings: Settings, wakeups: Wakeups, streams: Streams | None = None)
         "/cloudpods/{reference}/snapshots": cloudpods.Snapshots(wakeups),
         "/cloudpods/{reference}/snapshots/{name}": cloudpods.OneSnapshot(wakeups),
         "/cloudpods/{reference}/snapshots/{name}/rollback": cloudpods.Rollback(wakeups),
+        "/nodes": fleet.Nodes(settings),
+        "/nodes/{node}": fleet.OneNode(settings),
+        "/nodes/{node}/cordon": fleet.NodeStatus("cordoned"),
+        "/nodes/{node}/uncordon": fleet.NodeStatus("active"),
+        "/nodes/{node}/drain": fleet.NodeStatus("draining"),
+        "/address-pools": fleet.Pools(),
+        "/address-pools/{pool}": fleet.OnePool(),
+        "/regions": fleet.Regions(settings),
+        "/regions/{region}": fleet.OneRegion(settings),
         "/nodes/{node}/foreign": nodes.Foreign(wakeups),
         "/drift": drift.Drift(),
         "/nodes/{node}/reconcile": drift.reconcile_now(settings.reconcile_mends, wakeups),

@@ -53,6 +53,8 @@ def plan(node_name: str, request: AdoptPod) -> Plan:
     columns = _usable(request.vmid, seen, node)
     ledger.check(tenant.id, Amount.of_pod(columns["cores"], columns["memory_mb"], columns["disk_gb"]), pod_id)
     lock("vmid")
+    # Behind that lock, which a change of the node takes before its row.
+    node = CloudPodNode.keep(node_name)
     _require_free(request.vmid)
     if CloudPodBackup.of_another_tenant(request.vmid, request.tenant_id):
         # They would be listed and pruned as this pod's.

@@ -15,6 +15,7 @@ KEEP = 96
 _NEWEST = """
 SELECT n.id, r.id FROM cloud_pod_nodes n
 CROSS JOIN LATERAL (SELECT id FROM drift_reports d WHERE d.node_id = n.id ORDER BY d.created_at DESC, d.id DESC LIMIT 1) r
+WHERE n.deleted_at IS NULL
 """
 _FORGET = """
 DELETE FROM drift_reports WHERE id IN (

@@ -28,6 +28,14 @@ WHERE c.ip <> c.gateway
 LIMIT %s
 """
 
+# Of a failed one something may be left: then it has its share of the node still.
+_REMAINING = """
+SELECT p.{shown} FROM cloud_pods p WHERE {which}
+  AND (p.status NOT IN ('deleted', 'failed') OR p.status = 'failed'
+       AND EXISTS (SELECT 1 FROM cloud_pod_allocations a WHERE a.cloud_pod_id = p.id))
+ORDER BY p.created_at DESC, p.id DESC
+"""
+
 
 class CloudPod(Model):
     """A tenant's LXC container."""
@@ -137,14 +145,35 @@ class CloudPod(Model):
 
     @classmethod
     def remaining(cls, tenant_id: str) -> list[int]:
-        """Return the vmids, at most ten, of the tenant's pods of which something is there: a failed one may have left some."""
-        found = db.rows(
-            "SELECT vmid FROM cloud_pods p WHERE tenant_id = %s AND (status <> ALL(%s) OR status = 'failed'"
-            " AND EXISTS (SELECT 1 FROM cloud_pod_allocations a WHERE a.cloud_pod_id = p.id))"
-            " ORDER BY created_at DESC, id DESC LIMIT 10",
-            (tenant_id, list(GONE)),
-        )
-        return [row[0] for row in found]
+        """Return the vmids, at most ten, of the tenant's pods of which something is there."""
+        return cls._remaining("vmid", "p.tenant_id = %s", tenant_id, at_most=10)
+
+    @classmethod
+    def remaining_on(cls, node_id: str) -> list[int]:
+        """Return the vmids, at most ten, of the pods of which something is on the node."""
+        return cls._remaining("vmid", "p.node_id = %s", node_id, at_most=10)
+
+    @classmethod
+    def between(cls, region: str, first: int, last: int) -> list[int]:
+        """Return the vmids, at most ten, of a region's pods of which something is there, from the first to the last."""
+        return cls._remaining("vmid", "p.region = %s AND p.vmid BETWEEN %s AND %s", region, first, last, at_most=10)
+
+    @classmethod
+    def used_ips(cls, first: str, last: str) -> list[str]:
+        """Return the addresses of pods of which something is there, from the first to the last."""
+        # CASE, since nothing else keeps the cast from the empty ones.
+        within = "CASE WHEN p.ip <> '' THEN p.ip::inet BETWEEN %s::inet AND %s::inet ELSE false END"
+        return cls._remaining("ip", within, first, last)
+
+    @classmethod
+    def without_address(cls, node_ids: list[str]) -> list[int]:
+        """Return the vmids, at most ten, of these nodes' pods whose address the node is still to choose."""
+        waiting = cls.select(cls.vmid).where(cls.node.in_(node_ids), cls.status == "provisioning", cls.ip == "")
+        return [pod.vmid for pod in waiting.order_by(cls.created_at).limit(10)]
+
+    @staticmethod
+    def _remaining(shown: str, which: str, *values: Any, at_most: int | None = None) -> list[Any]:
+        return [value for (value,) in db.rows(_REMAINING.format(shown=shown, which=which) + "LIMIT %s", (*values, at_most))]
 
     @classmethod
     def yield_ip(cls, ip: str, *, to: "CloudPod") -> None:

@@ -23,6 +23,7 @@ CROSS JOIN LATERAL (
     AND j.status = 'success' ORDER BY j.created_at DESC LIMIT 1
 ) last
 CROSS JOIN LATERAL jsonb_array_elements(last.result->'foreign') row_
+WHERE n.deleted_at IS NULL
 """
 
 
@@ -48,7 +49,7 @@ def next_vmid(region: str, *, but: Collection[int] = ()) -> int:
     One that was used is not given out again: vzdump names archives by vmid, and they may outlive the pod.
     """
     held = Region.hold(region)
-    found = CloudPod.unused_vmid(max(held.next_vmid, held.vmid_auto_first))
+    found = CloudPod.unused_vmid(held.upcoming())
     while found in but:
         found = CloudPod.unused_vmid(found + 1)
     if found > held.vmid_last:

@@ -34,9 +34,9 @@ NAMES = {
 
 def order(node_name: str) -> CloudPodJob:
     """Queue a look at all containers of a node's pool, or return the one that is already queued."""
-    node = CloudPodNode.named(node_name)
     with database.atomic():
         db.lock("scans")
+        node = CloudPodNode.keep(node_name)
         pending = CloudPodJob.pending_of_node(node.id, TYPE)
         return pending or submit(TYPE, tenant_id=None, cloud_pod_id=None, node_id=node.id, payload={}, requested_by=None)
 

@@ -3,7 +3,6 @@
 The patterns are the node scripts' own (docs/node-contract.md), so that what passes here is not refused there.
 """
 
-import ipaddress
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,7 +10,7 @@ from pydantic import AfterValidator, AliasChoices, ConfigDict, Field, create_mod
 from pydantic.alias_generators import to_camel
 
 from shim.web.paging import PageQuery
-from shim.web.schema import Flag, MomentText, Name, Query, Request, described
+from shim.web.schema import Flag, IPv4, MomentText, Name, Query, Request, described
 
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOSTNAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
@@ -24,13 +23,6 @@ def _hostname(value: str) -> str:
             "must be a DNS name: labels of at most 63 letters, digits and inner hyphens, joined by dots, 253 characters at most"
         )
     return value
-
-
-def _ipv4(value: str) -> str:
-    try:
-        return str(ipaddress.IPv4Address(value))
-    except ValueError:
-        raise ValueError("must be an IPv4 address such as 10.1.10.91") from None
 
 
 def as_hostname(value: str) -> str:
@@ -62,7 +54,6 @@ def _snapshot_name(value: str) -> str:
 
 SnapshotName = Annotated[str, AfterValidator(_snapshot_name), described(_SNAPSHOT, **{"not": {"enum": ["current", "vzdump"]}})]
 Hostname = Annotated[str, AfterValidator(_hostname), described(_HOSTNAME, maxLength=253)]
-IPv4 = Annotated[str, AfterValidator(_ipv4), Field(json_schema_extra={"format": "ipv4"})]
 Vmid = Annotated[int, Field(ge=100, le=999_999_999)]
 Cores = Annotated[int, Field(ge=1, le=128)]
 MemoryMb = Annotated[int, Field(ge=16, le=1_048_576)]

@@ -8,7 +8,7 @@ from shim.jobs.models import CloudPodJob
 from shim.jobs.submit import submit
 from shim.nodes.models import CloudPodNode
 
-# Nodes that may be asked.
+# Nodes that may be asked. They are kept from being deleted until the look is there, which the deletion then cancels.
 _UP = ("active", "cordoned", "draining")
 
 _DUE = """
@@ -17,7 +17,7 @@ WHERE n.status = ANY(%(up)s)
   AND NOT EXISTS (
       SELECT 1 FROM cloud_pod_jobs j WHERE j.node_id = n.id AND j.cloud_pod_id IS NULL AND j.type = %(type)s
       AND (j.status IN ('queued', 'running') OR j.created_at > now() - make_interval(secs => %(interval_s)s)))
-ORDER BY n.name
+ORDER BY n.name FOR SHARE OF n
 """
 
 
@@ -32,9 +32,9 @@ def order_due(type: str, interval_s: float, payload: dict[str, Any]) -> list[Clo
 
 def order(type: str, node_name: str, payload: dict[str, Any]) -> CloudPodJob:
     """Queue a look of this kind at a node, or return the one that is queued or runs already. Raises NotFound."""
-    node = CloudPodNode.named(node_name)
     with database.atomic():
         _alone(type)
+        node = CloudPodNode.keep(node_name)
         return CloudPodJob.pending_of_node(node.id, type) or _submit(type, node.id, payload)
 
 

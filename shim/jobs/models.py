@@ -83,8 +83,17 @@ class CloudPodJob(Model):
     @classmethod
     def unfinished(cls, tenant_id: str) -> list[str]:
         """Return the ids, at most ten, of the tenant's jobs that are not finished."""
-        of_tenant = cls.select(cls.id).where(cls.tenant_id == tenant_id, cls.status.in_(("queued", "running")))
-        return [job.id for job in of_tenant.order_by(cls.created_at.desc()).limit(10)]
+        return cls._unfinished(cls.tenant_id == tenant_id)
+
+    @classmethod
+    def unfinished_on(cls, node_id: str) -> list[str]:
+        """Return the same of a node's jobs."""
+        return cls._unfinished(cls.node == node_id)
+
+    @classmethod
+    def _unfinished(cls, whose: Any) -> list[str]:
+        found = cls.select(cls.id).where(whose, cls.status.in_(("queued", "running")))
+        return [job.id for job in found.order_by(cls.created_at.desc()).limit(10)]
 
     @classmethod
     def reading_archives(cls, vmid: int) -> bool:

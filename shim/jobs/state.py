@@ -10,6 +10,7 @@
 | running | queued, lost | the lease ran out | `collect_lost` |
 | queued | failed | the job that it comes after failed | `fail_unbegun` |
 | queued | cancelled | the clock ordered it, and its pod is to be destroyed | `cancel_scheduled` |
+| queued, running | cancelled | a look at a node that is to be deleted; a run ends when it finds that out | `cancel_looks` |
 """
 
 import random
@@ -141,6 +142,17 @@ def cancel_scheduled(cloud_pod_id: str, why: str) -> None:
     )
     for (job_id,) in cancelled:
         ledger.release(job_id)
+
+
+def cancel_looks(node_id: str, types: list[str], why: str) -> None:
+    """Cancel these looks at a node, but for those that are just ending. Call in the transaction that makes them vain."""
+    db.database.execute_sql(
+        "UPDATE cloud_pod_jobs SET status = 'cancelled', lease_until = NULL, lost = false, finished_at = now(), error = %s"
+        # An ending look may wait for the node's row, which the caller holds: nobody may wait for that look.
+        " WHERE id = ANY(ARRAY(SELECT id FROM cloud_pod_jobs WHERE node_id = %s AND cloud_pod_id IS NULL AND type = ANY(%s)"
+        " AND status IN ('queued', 'running') FOR UPDATE SKIP LOCKED))",
+        (why, node_id, types),
+    )
 
 
 def to_announce(types: list[str], limit: int, after_s: float) -> list[tuple[str, str]]:

@@ -8,7 +8,8 @@ from playhouse.postgres_ext import BinaryJSONField
 
 from shim import db
 from shim.db import Model, new_id
-from shim.errors import NotFound
+from shim.errors import Invalid, NotFound
+from shim.tenants.models import CHANGING, KEEPING
 
 
 class AddressPool(Model):
@@ -26,11 +27,41 @@ class AddressPool(Model):
     class Meta:
         table_name = "address_pools"
 
+    @classmethod
+    def find(cls, name: str) -> "AddressPool":
+        """Return the pool of this name. Raises NotFound."""
+        return cls._one(cls.select(), name)
+
+    @classmethod
+    def hold(cls, name: str) -> "AddressPool":
+        """Return the pool as `find` does, its row locked to the end of the transaction, also against nodes that would join."""
+        return cls._one(cls.select().for_update(), name)
+
+    @classmethod
+    def chosen(cls, name: str) -> "AddressPool":
+        """Return the pool that a node is to have, kept from being deleted meanwhile. Raises Invalid."""
+        found: AddressPool | None = cls.select().where(cls.name == name).for_update(KEEPING).first()
+        if found is None:
+            raise Invalid.field("addressPool", f"there is no address pool {name!r}", code="unknown_pool")
+        return found
+
+    @classmethod
+    def _one(cls, query: Any, name: str) -> "AddressPool":
+        found: AddressPool | None = query.where(cls.name == name).first() if "\x00" not in name else None
+        if found is None:
+            raise NotFound(f"there is no address pool {name!r}", code="pool_not_found")
+        return found
+
+    def bounds(self) -> tuple[ipaddress.IPv4Address, ipaddress.IPv4Address, ipaddress.IPv4Address]:
+        """Return the first and the last address, and the gateway's."""
+        first, last, gateway = (ipaddress.IPv4Address(_bare(a)) for a in (self.first_ip, self.last_ip, self.gateway))
+        return first, last, gateway
+
     def refusal(self, ip: str) -> str | None:
         """Return the rule that an address breaks as one of this pool's, or None when it may be used."""
-        first, last, gateway = (ipaddress.ip_address(_bare(a)) for a in (self.first_ip, self.last_ip, self.gateway))
-        address = ipaddress.ip_address(ip)
-        if not int(first) <= int(address) <= int(last):
+        first, last, gateway = self.bounds()
+        address = ipaddress.IPv4Address(ip)
+        if not first <= address <= last:
             return f"outside the node's address pool {first} to {last}"
         if address == gateway:
             return "is the gateway's address"
@@ -92,7 +123,31 @@ class CloudPodNode(Model):
     @classmethod
     def hold(cls, name: str) -> "CloudPodNode":
         """Return the node as `named` does, its row locked to the end of the transaction."""
-        return cls._one(cls.select().for_update(), name)
+        return cls._one(cls.select().for_update(CHANGING), name)
+
+    @classmethod
+    def keep(cls, name: str) -> "CloudPodNode":
+        """Return the node as `named` does, kept from being deleted to the end of the transaction, which gives it something."""
+        return cls._one(cls.select().for_update(KEEPING), name)
+
+    @classmethod
+    def listed(cls, **filters: str) -> Any:
+        """Return the nodes that have these values in these columns."""
+        chosen = [getattr(cls, name) == value for name, value in filters.items()]
+        return cls.select().where(cls.deleted_at.is_null(), *chosen)
+
+    @classmethod
+    def make(cls, name: str, columns: dict[str, Any]) -> bool:
+        """Write a new node, in the row of a removed one of its name if there was one; return whether the name was free."""
+        again = {"deleted_at": None, "updated_at": db.now(), **columns}
+        made = cls.insert(id=new_id(), name=name, **columns).on_conflict(
+            conflict_target=[cls.name], update=again, where=cls.deleted_at.is_null(False)
+        )
+        return bool(list(made.returning(cls.id).execute()))
+
+    def change(self, **columns: Any) -> None:
+        """Write these columns."""
+        CloudPodNode.update(updated_at=db.now(), **columns).where(CloudPodNode.id == self.id).execute()
 
     @classmethod
     def _one(cls, query: Any, name: str) -> "CloudPodNode":

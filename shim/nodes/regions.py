@@ -9,6 +9,11 @@ from shim.config import Settings
 from shim.db import Model
 from shim.errors import NotFound
 
+_WITHOUT_ROW = """
+SELECT DISTINCT n.region FROM cloud_pod_nodes n
+WHERE n.deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM regions r WHERE r.name = n.region)
+"""
+
 
 class Region(Model):
     """A region, from when it is first used, with the settings' vmids of that day until it is given others."""
@@ -31,6 +36,17 @@ class Region(Model):
         cls.insert(name=name, vmid_first=first, vmid_auto_first=auto_first, vmid_last=last).on_conflict_ignore().execute()
 
     @classmethod
+    def ensure_all(cls, settings: Settings) -> None:
+        """Make the regions that nodes are in and that are not there, as of nodes that were written by plain SQL."""
+        for (name,) in db.rows(_WITHOUT_ROW):
+            cls.ensure(name, settings)
+
+    @classmethod
+    def behind(cls, name: str, limit: int) -> list["Region"]:
+        """Return so many regions behind this name, by name."""
+        return list(cls.select().where(cls.name > name).order_by(cls.name).limit(limit))
+
+    @classmethod
     def find(cls, name: str) -> "Region":
         """Return the region. Raises NotFound."""
         return cls._one(cls.select(), name)
@@ -51,14 +67,24 @@ class Region(Model):
         """Note that this vmid was picked: the next one is higher."""
         Region.update(next_vmid=vmid + 1).where(Region.name == self.name).execute()
 
+    def upcoming(self) -> int:
+        """Return the vmid that is picked next, or from which on the next free one is."""
+        return max(self.next_vmid, self.vmid_auto_first)
+
+    def settings(self) -> dict[str, int]:
+        """Return what the operator says of the region."""
+        return {
+            "vmidFirst": self.vmid_first,
+            "vmidAutoFirst": self.vmid_auto_first,
+            "vmidLast": self.vmid_last,
+            "nextVmid": self.upcoming(),
+        }
+
     def as_json(self) -> dict[str, Any]:
         """Return the region as clients see it."""
         return {
             "name": self.name,
-            "vmidFirst": self.vmid_first,
-            "vmidAutoFirst": self.vmid_auto_first,
-            "vmidLast": self.vmid_last,
-            "nextVmid": max(self.next_vmid, self.vmid_auto_first),
+            **self.settings(),
             "createdAt": db.iso(self.created_at),
             "updatedAt": db.iso(self.updated_at),
         }

@@ -17,6 +17,7 @@ _UNIQUE = {
     "plans_slug_key": "slug",
     "tenants_pkey": "id",
     "tenants_slug_key": "slug",
+    "address_pools_name_key": "name",
 }
 
 
@@ -30,8 +31,13 @@ def taken(kind: str) -> Iterator[None]:
         field = _UNIQUE.get(_constraint(error))
         if field is None:
             raise
-        rule = f"another {kind} has it"
-        raise Conflict(f"{field}: {rule}", code=f"{field}_taken", fields=[{"field": field, "rule": rule}]) from error
+        raise another_has(field, kind) from error
+
+
+def another_has(field: str, kind: str) -> Conflict:
+    """Return the refusal of a value that another row of this kind has in this field."""
+    rule = f"another {kind} has it"
+    return Conflict(f"{field}: {rule}", code=f"{field}_taken", fields=[{"field": field, "rule": rule}])
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Answers that show rows of a table: one with its ETag, a new one with its place, a page of many."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -12,11 +13,23 @@ from shim.web.paging import PageQuery, newest_first
 class Row(Protocol):
     """What these answers need of a row."""
 
-    id: Any
-    updated_at: Any
+    @property
+    def updated_at(self) -> Any:
+        """Return the state that the answer shows."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as clients see it."""
+
+
+class NewRow(Row, Protocol):
+    """A row that has an id."""
+
+    @property
+    def id(self) -> Any:
+        """Return what is unique to the row."""
+
+
+View = Callable[[list[Any]], list[Any]]
 
 
 def show(response: falcon.Response, row: Row) -> None:
@@ -26,17 +39,17 @@ def show(response: falcon.Response, row: Row) -> None:
     response.media = row.as_json()
 
 
-def created(request: falcon.Request, response: falcon.Response, row: Row) -> None:
-    """Answer 201 with the new row and its place below the list that it was posted to."""
+def created(request: falcon.Request, response: falcon.Response, row: NewRow, *, name: str | None = None) -> None:
+    """Answer 201 with the new row and its place, by its id or this name, below the list that it was posted to."""
     show(response, row)
     response.status = falcon.HTTP_201
-    response.location = f"{request.path}/{row.id}"
+    response.location = f"{request.path}/{name or row.id}"
 
 
-def page(response: falcon.Response, query: Any, model: Any, asked: PageQuery) -> None:
-    """Answer with the page asked for of a query's rows of this model, newest first."""
+def page(response: falcon.Response, query: Any, model: Any, asked: PageQuery, *, view: View = list) -> None:
+    """Answer with the page asked for of a query's rows of this model, newest first; `view` makes of them what is shown."""
     found, cursor = newest_first(query, model, asked.page(keys=2))
-    response.media = {"items": [row.as_json() for row in found], "next": cursor}
+    response.media = {"items": [row.as_json() for row in view(found)], "next": cursor}
 
 
 def filters(asked: PageQuery) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The parents of what clients send and get: camelCase outside, snake_case inside; all three are in the OpenAPI document."""
 
+import ipaddress
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
@@ -17,12 +18,20 @@ def _name(value: str) -> str:
     return value
 
 
+def _ipv4(value: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(value))
+    except ValueError:
+        raise ValueError("must be an IPv4 address such as 10.1.10.91") from None
+
+
 def described(pattern: re.Pattern[str], **more: Any) -> Any:
     """Return what the OpenAPI document says of a text that a validator of ours checks."""
     return Field(json_schema_extra={"pattern": f"^(?:{pattern.pattern})$", **more})
 
 
 Name = Annotated[str, AfterValidator(_name), described(_NAME)]
+IPv4 = Annotated[str, AfterValidator(_ipv4), Field(json_schema_extra={"format": "ipv4"})]
 
 
 class Request(BaseModel):

@@ -99,7 +99,7 @@ def _objects(rows, sql, token):
         "region_id": "migra-us-east-1",
         "token_id": token,
         "batch_id": "no-such-batch",
-        "pool_id": "lab1-pool",
+        "pool": "lab1-pool",
         "report_id": "no-such-report",
     }
 

@@ -20,6 +20,7 @@ from shim.web.schema import Nothing
 JSON = {"Content-Type": "application/json"}
 # Names of what is there, so that a request gets past the first look-up.
 NAMES = {"reference": "9101", "tenant_id": "TENANT-123", "node": "lab1", "name": "before", "job_id": "nothing"}
+NAMES |= {"pool": "lab1-pool", "region": "migra-us-east-1"}
 
 
 def _routes() -> list[tuple[str, str, operation.Operation]]:

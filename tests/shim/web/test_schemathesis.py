@@ -30,10 +30,22 @@ THERE = {
     "userId": [USER],
     "planId": [PLAN],
     "backupId": [BACKUP],
+    "region": ["migra-us-east-1"],
+    "addressPool": ["lab1-pool", "lab2-pool"],
 }
-OF_PATHS = {**THERE, "name": ["before"]}
+OF_PATHS = {**THERE, "name": ["before"], "pool": ["lab1-pool", "lab2-pool"]}
 # These have to be there, or of the node's pool, and are refused by 422 otherwise, which no document can say.
-OF_BODIES = {**THERE, "ownerUserId": [USER], "region": ["migra-us-east-1"], "ip": ["10.1.10.60", "10.1.10.61"]}
+OF_BODIES = {
+    **THERE,
+    "ownerUserId": [USER],
+    "ip": ["10.1.10.60", "10.1.10.61"],
+    # The first must not be above the last.
+    "firstIp": ["10.1.10.50", "10.1.30.50"],
+    "lastIp": ["10.1.30.60"],
+    "vmidFirst": [200, 300],
+    "vmidAutoFirst": [20000, 30000],
+    "vmidLast": [899_999_999],
+}
 # Stories of several requests: test_idempotency.py, test_etag.py, test_listing.py.
 LEFT_OUT = ("IdempotencyKey", "IfMatch", "cursor")
 EXAMPLES = 12
