@@ -23,11 +23,14 @@ from typing import Any
 from shim.config import DRILL_VMIDS
 
 SIZES = ("cores", "memory_mb", "swap_mb", "disk_gb")
+# Findings that a pod is, or may be, where the table does not have it.
+PLACES = ("moved", "moved_to_unknown_node", "duplicate")
 
 
 @dataclass(frozen=True)
 class Pod:
-    """What a comparison needs to know of a pod. `judged`: it is on the node looked at or may be, and nothing changes it."""
+    """What a comparison needs to know of a pod. `judged`: nothing changes it or is about to. `placed`: nothing is at work on it
+    just now, so that where it is shown is where it is."""
 
     id: str
     tenant_id: str
@@ -35,6 +38,7 @@ class Pod:
     node_id: str
     node_name: str
     judged: bool
+    placed: bool
     wanted_power: str
     cores: int
     memory_mb: int
@@ -89,7 +93,7 @@ def identity(item: dict[str, Any]) -> str:
 
 def findings(seen: Seen, pods: list[Pod]) -> list[Finding]:
     """Return every difference between what a node showed and the table, by vmid."""
-    found = [finding for pod in pods if pod.judged for finding in _of_pod(pod, seen)]
+    found = [finding for pod in pods if pod.placed for finding in _of_pod(pod, seen)]
     return sorted([*found, *_foreign(seen, pods)], key=lambda finding: (finding.vmid, finding.kind))
 
 
@@ -107,6 +111,8 @@ def _of_pod(pod: Pod, seen: Seen) -> Iterator[Finding]:
         return
     if row is None:
         yield _gone(pod, seen)
+    elif not pod.judged:
+        return
     elif row.get("busy"):
         # A script is at work on it; what it shows may be over in a moment.
         return

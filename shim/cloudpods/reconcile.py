@@ -1,7 +1,8 @@
 """RECONCILE: what a node has beside what the table says, from the clock to its report.
 
 However many pods the node has, an outcome is one read of them, one report and one INSERT of events; what is mended by orders
-costs an order each. A pod that is being changed, or was since the look began, is left to the next look.
+costs an order each. A pod that is being changed, or was since the look began, is left to the next look. What is queued of a pod
+keeps it from being judged, but not from being followed: its node may be down, and then the order waits for just that.
 """
 
 import json
@@ -21,12 +22,15 @@ TYPE = "RECONCILE"
 MAX_ITEMS = 1000
 
 # Also those which ended since the look began: the node may have shown them still. What the clock ordered and nobody began
-# changes nothing yet.
+# changes nothing yet. A lost run is settled by a look at its node, which an offline node never gives.
 _KNOWN = """
 SELECT p.id, p.tenant_id, p.vmid, p.node_id, n.name,
        p.status = 'active' AND p.updated_at < %(since)s AND NOT EXISTS (
            SELECT 1 FROM cloud_pod_jobs j WHERE j.cloud_pod_id = p.id AND j.changes_pod
            AND (j.status = 'running' OR (j.status = 'queued' AND (j.lost OR NOT j.scheduled)))),
+       p.status IN ('active', 'deleting') AND p.updated_at < %(since)s AND NOT EXISTS (
+           SELECT 1 FROM cloud_pod_jobs j WHERE j.cloud_pod_id = p.id AND j.changes_pod
+           AND (j.status = 'running' OR (j.status = 'queued' AND j.lost AND n.status <> 'offline'))),
        p.wanted_power, p.cores, p.memory_mb, p.swap_mb, p.disk_gb
 FROM cloud_pods p JOIN cloud_pod_nodes n ON n.id = p.node_id
 WHERE (p.node_id = %(node)s OR p.vmid = ANY(%(vmids)s))
@@ -52,6 +56,8 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
     pods = _known(job, list(seen.rows))
     found = compare.findings(seen, pods)
     _mend(found, seen, job.payload["mends"])
+    # Of a pod that is not judged only another place is found.
+    found = [finding for finding in found if finding.pod is None or finding.pod.judged or finding.kind in compare.PLACES]
     items = [finding.as_json() for finding in found]
     _tell(job, items)
     counts = Counter(finding.kind for finding in found)

@@ -353,3 +353,39 @@ def test_a_pod_on_a_node_that_is_none_of_ours_is_told(pod, looked, sql):
     found = looked(cluster=ONE_CLUSTER, elsewhere=[{"vmid": 9101, "node": "pve9"}, {"vmid": 4000, "node": "pve9"}])
     assert found == [("moved_to_unknown_node", 9101)]
     assert where(sql, mine) == [("lab1", True)]
+
+
+@pytest.mark.parametrize(("status", "type"), [("active", "SCALE"), ("active", "BACKUP"), ("deleting", "DESTROY")])
+def test_a_pod_with_an_order_that_waits_for_its_dead_node_is_followed_by_the_order(pod, rows, looked, sql, status, type):
+    mine, other = pod(status=status), pod(9102, tenant_id=OTHER_TENANT)
+    looked(row(other, 9102, OTHER_TENANT), row(mine), cluster=ONE_CLUSTER)
+    sql("UPDATE cloud_pod_nodes SET status = 'offline' WHERE name = 'lab1'")
+    queued = rows.job(type, pod=mine)
+    assert looked(row(mine), node="lab2", cluster=ONE_CLUSTER) == [("moved", 9101)]
+    assert where(sql, mine) == [("lab2", True)]
+    assert where(sql, other) == [("lab1", True)]
+    assert sql.row("cloud_pod_jobs", queued)["node_id"] == rows.node_id("lab2")
+
+
+def test_a_deleting_pod_moved_by_hand_is_followed_too(pod, rows, looked, sql):
+    mine = pod(status="deleting")
+    queued = rows.job("DESTROY", pod=mine)
+    assert looked(row(mine), node="lab2") == [("duplicate", 9101)]
+    assert looked() == [("moved", 9101)]
+    assert sql.row("cloud_pod_jobs", queued)["node_id"] == rows.node_id("lab2")
+
+
+@pytest.mark.parametrize(("node_status", "expected"), [("active", []), ("offline", [("moved", 9101)])])
+def test_a_lost_run_keeps_a_pod_where_it_is_unless_its_node_is_offline(pod, rows, looked, sql, node_status, expected):
+    mine = pod()
+    looked(row(mine), cluster=ONE_CLUSTER)
+    sql("UPDATE cloud_pod_nodes SET status = %s WHERE name = 'lab1'", node_status)
+    rows.job("SCALE", pod=mine, lost=True)
+    assert looked(row(mine), node="lab2", cluster=ONE_CLUSTER) == expected
+
+
+def test_size_and_power_of_a_pod_with_an_order_are_not_judged(pod, rows, looked, sql):
+    mine = pod()
+    rows.job("SCALE", pod=mine)
+    assert looked(row(mine, cores=9, status="stopped"), mends=["size", "power"]) == []
+    assert sql.value("SELECT count(*) FROM cloud_pod_jobs WHERE type NOT IN ('RECONCILE', 'SCALE')") == 0
