@@ -1,5 +1,7 @@
 """The tables of pods (the master spec's section 1.2) and of their snapshots, and their queries."""
 
+import itertools
+from collections.abc import Collection
 from typing import Any
 
 import peewee
@@ -13,20 +15,15 @@ from shim.tenants.models import Tenant
 
 GONE = ("deleted", "failed")
 
-# The series stands in a list of columns, which PostgreSQL makes row by row: it ends with the first that fit.
-_UNUSED_IPS = """
-SELECT c.ip FROM (
-    SELECT host(p.first_ip + (p.start + generate_series(0, p.size - 1)) %% p.size) AS ip, host(p.gateway) AS gateway FROM (
-        SELECT first_ip, gateway, last_ip - first_ip + 1 AS size, coalesce(last_given - first_ip + 1, 0) AS start
-        FROM address_pools WHERE id = %s
-    ) p
-) c
-WHERE c.ip <> c.gateway
-  AND NOT EXISTS (SELECT 1 FROM cloud_pods l WHERE l.ip = c.ip AND l.ip <> '' AND l.status NOT IN ('deleted', 'failed'))
-  AND NOT EXISTS (SELECT 1 FROM cloud_pods f JOIN cloud_pod_allocations a ON a.cloud_pod_id = f.id
-                  WHERE f.ip = c.ip AND f.ip <> '' AND f.status = 'failed')
-LIMIT %s
+# A pod that failed and left something on its node, whose share it still has, may still answer at its address.
+_HELD_IPS = """
+SELECT p.ip FROM unnest(%(ips)s::text[]) c (ip) JOIN cloud_pods p ON p.ip = c.ip
+WHERE p.ip <> '' AND p.status NOT IN ('deleted', 'failed')
+UNION ALL
+SELECT f.ip FROM unnest(%(ips)s::text[]) c (ip) JOIN cloud_pods f ON f.ip = c.ip
+JOIN cloud_pod_allocations a ON a.cloud_pod_id = f.id WHERE f.ip <> '' AND f.status = 'failed'
 """
+
 
 # Of a failed one something may be left: then it has its share of the node still.
 _REMAINING = """
@@ -128,20 +125,27 @@ class CloudPod(Model):
     def unused_vmid(cls, first: int) -> int:
         """Return the lowest vmid from here on that no pod ever had. It costs one step for each pod in between."""
         found = db.rows(
-            "SELECT p.vmid + 1 FROM cloud_pods p WHERE p.vmid >= %s AND EXISTS (SELECT 1 FROM cloud_pods f WHERE f.vmid = %s)"
-            " AND NOT EXISTS (SELECT 1 FROM cloud_pods q WHERE q.vmid = p.vmid + 1) ORDER BY p.vmid LIMIT 1",
+            "SELECT p.vmid + 1 FROM (SELECT vmid, lead(vmid) OVER (ORDER BY vmid) AS next FROM cloud_pods WHERE vmid >= %s) p"
+            " WHERE EXISTS (SELECT 1 FROM cloud_pods f WHERE f.vmid = %s) AND (p.next IS NULL OR p.next > p.vmid + 1)"
+            " ORDER BY p.vmid LIMIT 1",
             (first, first),
         )
         return int(found[0][0]) if found else first
 
     @classmethod
-    def unused_ips(cls, pool: AddressPool, count: int) -> list[str]:
-        """Return so many addresses of a pool that no pod has, from the one given last on and then from its beginning.
-
-        A pod that failed and left something on its node, whose share it still has, may still answer there.
-        """
-        found = db.rows(_UNUSED_IPS, (pool.id, count))
-        return [ip for (ip,) in found]
+    def unused_ip(cls, pool: AddressPool, *, but: Collection[str] = ()) -> str | None:
+        """Return the first address of a pool, in its turn, that no pod has and that is none of `but`; None without one."""
+        addresses = (ip for ip in pool.in_turn() if ip not in but)
+        # Mostly one of the next is free; where thousands are taken, larger steps find out sooner.
+        step = 64
+        while some := list(itertools.islice(addresses, step)):
+            # As rows: the planner weighs each value of an ANY, and takes longer over thousands than the search.
+            given = {"ips": "{" + ",".join(some) + "}"}
+            held = {ip for (ip,) in db.database.execute_sql(_HELD_IPS, given).fetchall()}
+            if len(held) < len(some):
+                return next(ip for ip in some if ip not in held)
+            step *= 4
+        return None
 
     @classmethod
     def remaining(cls, tenant_id: str) -> list[int]:

@@ -69,8 +69,7 @@ def address(node: CloudPodNode, wanted: str | None, *, but: Collection[str] = ()
         return wanted
     if pool is None or not pool.is_shared():
         return ""
-    taken = {*but, *foreign()[1]}
-    found = next((ip for ip in CloudPod.unused_ips(pool, len(taken) + 1) if ip not in taken), None)
+    found = CloudPod.unused_ip(pool, but={*but, *foreign()[1]})
     if found is None:
         raise Conflict(f"no address of pool {pool.name} is left", code="no_capacity")
     pool.given(found)

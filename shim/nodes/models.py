@@ -1,6 +1,7 @@
 """Nodes, allocations and address pools (seed 001)."""
 
 import ipaddress
+from collections.abc import Iterator
 from typing import Any
 
 import peewee
@@ -71,6 +72,16 @@ class AddressPool(Model):
         """Return whether several nodes have it."""
         there = (CloudPodNode.address_pool == self.id) & CloudPodNode.deleted_at.is_null()
         return bool(CloudPodNode.select().where(there).count() > 1)
+
+    def in_turn(self) -> Iterator[str]:
+        """Yield all addresses but the gateway's, from the one given last on and then from the beginning."""
+        first, last, gateway = (ipaddress.IPv4Address(_bare(a)) for a in (self.first_ip, self.last_ip, self.gateway))
+        size = int(last) - int(first) + 1
+        begin = int(ipaddress.IPv4Address(_bare(self.last_given))) + 1 - int(first) if self.last_given else 0
+        for step in range(size):
+            address = first + (begin + step) % size
+            if address != gateway:
+                yield str(address)
 
     def given(self, ip: str) -> None:
         """Note that this address was given: the search for the next goes on behind it."""

@@ -99,6 +99,19 @@ def test_an_address_known_to_be_somebody_elses_is_passed_over(api, shared, known
     assert [order(api).json["cloudPod"]["ip"] for _ in range(2)] == ["10.1.10.50", "10.1.10.52"]
 
 
+def test_the_one_address_left_of_a_thousand_is_found(api, shared, sql, rows):
+    shared("10.1.10.0", "10.1.13.255", gateway="10.1.10.0")
+    owner = rows.pod(ip="10.1.10.1")
+    columns = "tenant_id, node_id, hostname, status, cores, memory_mb"
+    sql(
+        f"INSERT INTO cloud_pods (vmid, ip, {columns}) SELECT 20000 + n, host('10.1.10.0'::inet + n), {columns}"
+        " FROM cloud_pods, generate_series(2, 1023) n WHERE n <> 700 AND id = %s",
+        owner,
+    )
+    assert order(api).json["cloudPod"]["ip"] == "10.1.12.188"
+    assert order(api).json["code"] == "no_capacity"
+
+
 # --- vmids -------------------------------------------------------------------------------------------------------
 
 

@@ -138,3 +138,16 @@ def test_pools_that_share_an_address_overlap(first, last, name):
 
 def test_a_pool_does_not_overlap_with_itself():
     assert AddressPool.overlapping("10.1.10.50", "10.1.10.249", but="lab1-pool") is None
+
+
+def in_turn(last_given=None):
+    pool = AddressPool(first_ip="10.1.10.254/32", last_ip="10.1.11.2", gateway="10.1.11.0/24", last_given=last_given)
+    return [ip.removeprefix("10.1.") for ip in pool.in_turn()]
+
+
+def test_addresses_come_in_turn_from_the_one_given_last():
+    assert in_turn() == ["10.254", "10.255", "11.1", "11.2"]
+    assert in_turn("10.1.10.255/32") == ["11.1", "11.2", "10.254", "10.255"]
+    assert in_turn("10.1.11.2") == ["10.254", "10.255", "11.1", "11.2"]
+    # A pool that was made smaller afterwards still has all of its own.
+    assert sorted(in_turn("10.1.99.9")) == sorted(in_turn("10.1.9.9")) == sorted(in_turn())
