@@ -215,6 +215,49 @@ def nodes_sync(obj: dict[str, Any], names: tuple[str, ...], wait_s: float) -> No
         click.echo(line)
 
 
+@nodes.command("list")
+@click.pass_obj
+def nodes_list(obj: dict[str, Any]) -> None:
+    """List the nodes, their states and pods, and what is free of each."""
+    from shim.cloudpods import fleet_by_hand
+
+    _connect(obj)
+    for line in fleet_by_hand.table():
+        click.echo(line)
+
+
+@nodes.command("cordon")
+@click.argument("names", metavar="NODE...", nargs=-1, required=True)
+@click.pass_obj
+def nodes_cordon(obj: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Keep new pods away from nodes."""
+    _set_status(obj, names, "cordoned")
+
+
+@nodes.command("drain")
+@click.argument("names", metavar="NODE...", nargs=-1, required=True)
+@click.pass_obj
+def nodes_drain(obj: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Keep new pods away from nodes that are to be emptied, and say how many pods remain; Proxmox moves them."""
+    _set_status(obj, names, "draining")
+
+
+@nodes.command("uncordon")
+@click.argument("names", metavar="NODE...", nargs=-1, required=True)
+@click.pass_obj
+def nodes_uncordon(obj: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Let new pods in again, after a cordon or drain."""
+    _set_status(obj, names, "active")
+
+
+def _set_status(obj: dict[str, Any], names: tuple[str, ...], status: str) -> None:
+    from shim.cloudpods import fleet_by_hand
+
+    _connect(obj)
+    for line in fleet_by_hand.set_status(names, status):
+        click.echo(line)
+
+
 @main.group()
 def token() -> None:
     """Credentials of the API."""

@@ -127,8 +127,11 @@ def _lock(columns: dict[str, Any]) -> None:
         db.lock("vmid")
 
 
-def _joined(pool_name: str | None, node_id: str | None) -> AddressPool | None:
-    """Return the pool that a node is to have. Raises Conflict when that makes it shared while nodes choose addresses of it."""
+def _joined(pool_name: str | None, node_id: str | None) -> str | None:
+    """Return the id of the pool that a node is to have.
+
+    Raises Conflict when that makes it shared while nodes choose addresses of it.
+    """
     if pool_name is None:
         return None
     pool = AddressPool.chosen(pool_name)
@@ -136,7 +139,7 @@ def _joined(pool_name: str | None, node_id: str | None) -> AddressPool | None:
     if others:
         # With one node the node chooses; with two the shim does, and would not know of what is being chosen.
         address_pools.require_none_choosing(pool, [*others, *([node_id] if node_id else [])])
-    return pool
+    return str(pool.id)
 
 
 def _write(before: NodeView, columns: dict[str, Any], action: str) -> NodeView:

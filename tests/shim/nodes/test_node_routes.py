@@ -20,9 +20,17 @@ WHOLE = {
     "diskOvercommit": 1.125,
     "storages": ["clients-main", "local_zfs"],
     "maxRunningJobs": 2,
-    "addressPool": None,
+    "addressPool": "lab3-pool",
 }
 POD = {"tenantId": "TENANT-123", "hostname": "web", "cores": 1, "memoryMb": 512}
+
+
+@pytest.fixture
+def pool(api):
+    """Make an address pool that no node has."""
+    api.send(
+        "POST", "/address-pools", {"name": "lab3-pool", "firstIp": "10.1.30.5", "lastIp": "10.1.30.9", "gateway": "10.1.30.1"}
+    )
 
 
 def told(sql):
@@ -37,7 +45,7 @@ def last(sql):
 
 
 @pytest.mark.parametrize("prefix", ["/internal", "/api"])
-def test_a_new_node_is_answered_with_its_place_and_state(api, sql, prefix):
+def test_a_new_node_is_answered_with_its_place_and_state(api, sql, pool, prefix):
     answer = api.simulate_post(f"{prefix}/nodes", json=WHOLE)
     assert answer.status_code == 201, answer.text
     assert answer.headers["location"] == f"{prefix}/nodes/lab3"
@@ -203,14 +211,14 @@ def test_an_empty_node_is_removed_and_what_was_there_keeps_its_name(api, sql, ro
     assert api.send("GET", "/address-pools/lab1-pool").json["nodes"] == []
 
 
-def test_a_removed_node_that_is_added_again_begins_anew_under_its_id(api, sql):
+def test_a_removed_node_that_is_added_again_begins_anew_under_its_id(api, sql, pool):
     before = api.send("PUT", "/nodes/lab1", {"totalCpuCores": 9, "storages": ["a"], "maxRunningJobs": 9}).json
     api.send("DELETE", "/nodes/lab1")
-    answer = api.send("POST", "/nodes", {"name": "lab1", "totalMemoryMb": 1024})
+    answer = api.send("POST", "/nodes", {"name": "lab1", "totalMemoryMb": 1024, "addressPool": "lab3-pool"})
     assert (answer.status_code, answer.json["id"]) == (201, before["id"]), answer.text
     node = answer.json
     assert (node["totalCpuCores"], node["totalMemoryMb"], node["storages"], node["maxRunningJobs"]) == (0, 1024, None, 4)
-    assert (node["status"], node["addressPool"]) == ("active", None)
+    assert (node["status"], node["addressPool"]) == ("active", "lab3-pool")
     assert told(sql) == ["NODE_CHANGED", "NODE_DELETED", "NODE_CREATED"]
 
 
@@ -277,7 +285,7 @@ def test_no_node_is_not_found(api, assert_problem, method, verb, name):
     assert_problem(api.send(method, f"/nodes/{name}{verb}", {} if method == "PUT" else None), 404, "node_not_found")
 
 
-def test_nodes_are_listed_newest_first_and_found_by_region_and_status(api):
+def test_nodes_are_listed_newest_first_and_found_by_region_and_status(api, pool):
     api.send("POST", "/nodes", WHOLE)
 
     def names(query):
