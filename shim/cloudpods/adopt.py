@@ -44,7 +44,7 @@ def plan(node_name: str, request: AdoptPod) -> Plan:
     """
     node = CloudPodNode.named(node_name)
     tenant = Tenant.keep(request.tenant_id)
-    _require_free(request.vmid)
+    _require_not_live(request.vmid)
     seen = scan.container(node_name, request.vmid)
     if seen["unfinished"]:
         raise Conflict(f"container {request.vmid} is an unfinished create; destroy it on the node", code="container_unfinished")
@@ -55,11 +55,11 @@ def plan(node_name: str, request: AdoptPod) -> Plan:
     lock("vmid")
     # Behind that lock, which a change of the node takes before its row.
     node = CloudPodNode.keep(node_name)
-    _require_free(request.vmid)
+    _require_free(request.vmid, but=pod_id)
     if CloudPodBackup.of_another_tenant(request.vmid, request.tenant_id):
         # They would be listed and pruned as this pod's.
         raise Conflict(f"archives of an earlier pod of another owner still bear vmid {request.vmid}", code="vmid_taken")
-    _require_free_address(columns["ip"])
+    _require_free_address(columns["ip"], but=pod_id)
     return Plan(node, tenant, pod_id, earlier, columns)
 
 
@@ -131,13 +131,19 @@ def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def _require_free(vmid: int) -> None:
-    if CloudPod.live_vmid(vmid):
+def _require_not_live(vmid: int) -> None:
+    if CloudPod.live_vmids([vmid]):
         raise Conflict(f"vmid {vmid} belongs to a live pod", code="vmid_taken")
 
 
-def _require_free_address(ip: str) -> None:
-    if ip and CloudPod.live_ip(ip):
+def _require_free(vmid: int, *, but: str) -> None:
+    # Of the pod that the container was before, which failed, just this container may be left.
+    if CloudPod.live_vmid(vmid, but=but):
+        raise Conflict(f"vmid {vmid} belongs to a live pod", code="vmid_taken")
+
+
+def _require_free_address(ip: str, *, but: str) -> None:
+    if CloudPod.live_ip(ip, but=but):
         raise Conflict(f"address {ip} belongs to another live pod", code="ip_taken")
 
 

@@ -47,10 +47,10 @@ class Kind:
 _DUE = """
 WITH unfinished AS MATERIALIZED (
     SELECT cloud_pod_id, node_id, scheduled, NULL::timestamptz AS failed_at
-    FROM cloud_pod_jobs WHERE type = %(type)s AND status IN ('queued', 'running')
+    FROM cloud_pod_jobs WHERE type = %(type)s AND NOT dry_run AND status IN ('queued', 'running')
     UNION ALL
     SELECT cloud_pod_id, node_id, scheduled, finished_at
-    FROM cloud_pod_jobs WHERE type = %(type)s AND status = 'failed' AND finished_at > now() - %(longest_pause)s
+    FROM cloud_pod_jobs WHERE type = %(type)s AND NOT dry_run AND status = 'failed' AND finished_at > now() - %(longest_pause)s
 ), busy_pods AS MATERIALIZED (
     SELECT DISTINCT cloud_pod_id AS id FROM unfinished WHERE failed_at IS NULL OR failed_at > now() - %(pod_pause)s
 ), busy_nodes AS MATERIALIZED (

@@ -10,6 +10,7 @@ from shim.db import database
 from shim.errors import Conflict
 from shim.jobs import state
 from shim.jobs.models import CloudPodJob
+from shim.nodes.models import Allocation
 
 
 def destroy(reference: str, request: DestroyPod) -> tuple[CloudPodJob, CloudPod]:
@@ -29,7 +30,7 @@ def destroy(reference: str, request: DestroyPod) -> tuple[CloudPodJob, CloudPod]
         _require_unprotected(pod)
         _require_own_place(pod)
         first = backup.before(pod, request)
-        pod.change(status="deleting", error=None)
+        pod.change(error=None, **_going(pod))
         state.cancel_scheduled(pod.id, "its pod is being destroyed")
         return change.enqueue("DESTROY", pod, request, after=first), pod
 
@@ -42,9 +43,25 @@ def _require_unprotected(pod: CloudPod) -> None:
 
 
 def _require_own_place(pod: CloudPod) -> None:
-    """Raise Conflict for a failed pod whose vmid or address another live pod has by now: there is nothing of it to destroy."""
-    if pod.status == "failed" and (CloudPod.live_vmid(pod.vmid) or (pod.ip and CloudPod.live_ip(pod.ip))):
+    """Raise Conflict for a failed pod whose vmid or address another one has by now, if there is nothing of it to destroy."""
+    if pod.status == "failed" and (_vmid_is_lost(pod) or _ip_is_lost(pod)) and Allocation.of_pod(pod.id) is None:
         raise Conflict(f"vmid {pod.vmid} or its address belongs to another live pod by now", code="vmid_taken")
+
+
+def _going(pod: CloudPod) -> dict[str, str]:
+    """Return the columns of a pod that is to be destroyed. What another one has by now a pod that goes may not have as well."""
+    if pod.status != "failed":
+        return {"status": "deleting"}
+    # The node gave its address to another one; its vmid another node may have. What is destroyed, the node knows by the marker.
+    return {**({"ip": ""} if _ip_is_lost(pod) else {}), "status": "failed" if _vmid_is_lost(pod) else "deleting"}
+
+
+def _vmid_is_lost(pod: CloudPod) -> bool:
+    return CloudPod.live_vmid(pod.vmid, but=pod.id)
+
+
+def _ip_is_lost(pod: CloudPod) -> bool:
+    return CloudPod.live_ip(pod.ip, but=pod.id)
 
 
 def variables(job: CloudPodJob) -> dict[str, Any]:

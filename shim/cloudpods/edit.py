@@ -19,6 +19,9 @@ def edit(reference: str, request: EditPod, check: Callable[[datetime], None]) ->
         check(pod.updated_at)
         if pod.status == "deleted":
             raise Conflict(f"pod {pod.vmid} is deleted", code="cloudpod_deleted")
+        if pod.status == "deleting":
+            # Its destruction is ordered, and would not heed it.
+            raise Conflict(f"pod {pod.vmid} is being destroyed", code="cloudpod_not_active", cloudPodStatus=pod.status)
         if pod.protected != request.protected:
             pod.change(protected=request.protected)
             _record(pod)

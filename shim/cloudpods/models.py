@@ -24,6 +24,11 @@ SELECT f.ip FROM unnest(%(ips)s::text[]) c (ip) JOIN cloud_pods f ON f.ip = c.ip
 JOIN cloud_pod_allocations a ON a.cloud_pod_id = f.id WHERE f.ip <> '' AND f.status = 'failed'
 """
 
+_TAKEN = """
+SELECT EXISTS (SELECT 1 FROM cloud_pods l WHERE l.{what} = %s AND l.id <> %s AND l.status NOT IN ('deleted', 'failed'))
+    OR EXISTS (SELECT 1 FROM cloud_pods f JOIN cloud_pod_allocations a ON a.cloud_pod_id = f.id
+               WHERE f.{what} = %s AND f.id <> %s AND f.status = 'failed')
+"""
 
 # Of a failed one something may be left: then it has its share of the node still.
 _REMAINING = """
@@ -81,7 +86,12 @@ class CloudPod(Model):
     @classmethod
     def hold(cls, reference: str) -> "CloudPod":
         """Return the pod as `find` does, its row locked to the end of the transaction."""
-        return cls._one(cls._matching(cls.find(reference).id).for_update(of=(cls,)), reference)
+        found = cls.find(reference)
+        # Without its node's row: a pod that moved while this waited would match a join no more.
+        held = cls._one(cls.select().where(cls.id == found.id).for_update(), reference)
+        if held.node_id == found.node_id:
+            held.node = found.node
+        return held
 
     @classmethod
     def _matching(cls, reference: str) -> Any:
@@ -106,9 +116,9 @@ class CloudPod(Model):
         return pod  # type: ignore[no-any-return]
 
     @classmethod
-    def live_vmid(cls, vmid: int) -> bool:
-        """Return whether a live pod has this vmid."""
-        return bool(cls.select().where(cls.vmid == vmid, cls.status.not_in(GONE)).exists())
+    def live_vmid(cls, vmid: int, *, but: str = "") -> bool:
+        """Return whether a pod of which something is there, another one than `but`, has this vmid."""
+        return cls._taken("vmid", vmid, but)
 
     @classmethod
     def live_vmids(cls, vmids: list[int]) -> set[int]:
@@ -117,9 +127,14 @@ class CloudPod(Model):
         return {vmid for (vmid,) in found}
 
     @classmethod
-    def live_ip(cls, ip: str) -> bool:
-        """Return whether a live pod has this address."""
-        return bool(cls.select().where(cls.ip == ip, cls.status.not_in(GONE)).exists())
+    def live_ip(cls, ip: str, *, but: str = "") -> bool:
+        """Return whether a pod of which something is there, another one than `but`, has this address."""
+        return bool(ip) and cls._taken("ip", ip, but)
+
+    @staticmethod
+    def _taken(what: str, value: Any, but: str) -> bool:
+        ((taken,),) = db.rows(_TAKEN.format(what=what), (value, but, value, but))
+        return bool(taken)
 
     @classmethod
     def unused_vmid(cls, first: int) -> int:

@@ -76,8 +76,8 @@ class CloudPodJob(Model):
 
     @classmethod
     def pending(cls, cloud_pod_id: str, type: str) -> "CloudPodJob | None":
-        """Return a pod's unfinished job of this type, if there is one."""
-        of_pod = (cls.cloud_pod_id == cloud_pod_id) & (cls.type == type)
+        """Return a pod's unfinished job of this type, if there is one. A dry run is none."""
+        of_pod = (cls.cloud_pod_id == cloud_pod_id) & (cls.type == type) & ~cls.dry_run
         return cls.get_or_none(of_pod & cls.status.in_(("queued", "running")))
 
     @classmethod
@@ -109,7 +109,7 @@ class CloudPodJob(Model):
     @classmethod
     def removing_archives(cls, vmid: int) -> "CloudPodJob | None":
         """Return a backup that may be removing archives of this vmid: one that runs, or whose lost run nobody looked into."""
-        of_vmid = (cls.type == "BACKUP") & cls.payload.contains({"vmid": vmid})
+        of_vmid = (cls.type == "BACKUP") & ~cls.dry_run & cls.payload.contains({"vmid": vmid})
         unfinished = cls.status.in_(("queued", "running"))
         return cls.get_or_none(of_vmid & unfinished & ((cls.status == "running") | cls.lost))
 

@@ -1,6 +1,12 @@
 """Destroy, backup and scale, by their own routes and by the panel's `actions`: what is taken, what is refused."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import psycopg2
 import pytest
+
+from shim.worker.playbook import Outcome
 
 TENANT, OTHER_TENANT = "TENANT-123", "TENANT-456"
 SCALE = {"newCores": 4, "newMemoryMb": 4096}
@@ -221,6 +227,43 @@ def test_a_failed_pod_whose_address_lives_on_in_another_is_not_destroyed(change,
     rows.pod(vmid=9102, status="active", ip="10.1.10.91")
     answer = change(failed, "destroy", {"tenantId": TENANT})
     assert answer.status_code < 500, answer.text
+
+
+@pytest.mark.parametrize(("lost", "status", "ip"), [("vmid", "failed", "10.1.10.91"), ("ip", "deleting", "")])
+def test_a_failed_pod_of_which_something_is_left_is_destroyed_whoever_has_its_place(
+    change, rows, sql, finish, lost, status, ip
+):
+    failed = rows.pod(vmid=9101, status="failed", ip="10.1.10.91")
+    other = {"vmid": {"vmid": 9101, "ip": "10.1.10.92"}, "ip": {"vmid": 9102, "ip": "10.1.10.91"}}[lost]
+    living = rows.pod(tenant_id=OTHER_TENANT, node="lab2", **other)
+    answer = change(failed, "destroy", {"tenantId": TENANT})
+    assert answer.status_code == 202, answer.text
+    assert (answer.json["cloudPod"]["status"], answer.json["cloudPod"]["ip"]) == (status, ip)
+    assert finish(answer, Outcome({"changed": True}, None)).items() >= {"vmid": 9101, "pod_id": failed}.items()
+    assert (sql.row("cloud_pods", failed)["status"], sql.row("cloud_pods", living)["status"]) == ("deleted", "active")
+    assert sql.value("SELECT used_cloud_pods FROM tenant_quotas WHERE tenant_id = %s", TENANT) == 0
+
+
+@pytest.mark.parametrize("place", [{"vmid": 9101}, {"ip": "10.1.10.91"}])
+def test_what_a_failed_pod_left_keeps_its_place(api, rows, assert_problem, place):
+    rows.pod(vmid=9101, status="failed", ip="10.1.10.91")
+    new = {"tenantId": OTHER_TENANT, "hostname": "h", "cores": 1, "memoryMb": 64, "node": "lab1", **place}
+    assert_problem(api.simulate_post("/internal/cloudpods", json=new), 409, f"{next(iter(place))}_taken")
+
+
+@pytest.mark.parametrize(("verb", "type", "fields"), VERBS)
+def test_an_order_that_waits_for_a_pod_that_moves_meanwhile_finds_it(api, rows, sql, servers, verb, type, fields, eventually):
+    pod = rows.pod(vmid=9101)
+    with closing(psycopg2.connect(servers.database_url)) as mover, ThreadPoolExecutor(1) as thread:
+        cursor = mover.cursor()
+        cursor.execute("UPDATE cloud_pods SET node_id = %s WHERE id = %s", (rows.node_id("lab2"), pod))
+        order = thread.submit(api.simulate_post, f"/internal/cloudpods/9101/{verb}", json={"tenantId": TENANT, **fields})
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        eventually(lambda: sql.value(waiting) == 1)
+        mover.commit()
+        answer = order.result()
+    assert answer.status_code == 202, answer.text
+    assert (answer.json["job"]["nodeId"], answer.json["cloudPod"]["node"]) == (rows.node_id("lab2"), "lab2")
 
 
 def test_changes_of_one_pod_are_numbered_in_the_order_they_were_asked(change, rows, sql):

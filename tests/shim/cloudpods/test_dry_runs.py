@@ -41,6 +41,12 @@ def test_a_dry_run_of_a_new_pod_tells_quota_and_place_and_leaves_nothing(api, sq
     assert state(sql) == before
 
 
+def test_a_dry_run_of_a_destroy_does_not_bar_the_destroy(api, rows):
+    rows.pod(vmid=9101)
+    assert change(api, "destroy").status_code == 202
+    assert api.simulate_post("/internal/cloudpods/9101/destroy", json={"tenantId": TENANT}).status_code == 202
+
+
 def test_the_vmid_of_a_dry_run_is_still_free(api):
     vmid = new(api).json["job"]["payload"]["vmid"]
     assert api.simulate_post("/internal/cloudpods", json=BODY).json["cloudPod"]["vmid"] == vmid

@@ -139,6 +139,14 @@ def test_a_deleted_pod_is_not_edited(api, rows, assert_problem):
     assert_problem(put(api, {"protected": True}), 409, "cloudpod_deleted")
 
 
+@pytest.mark.parametrize("protected", [True, False])
+def test_a_pod_that_is_being_destroyed_is_not_edited(api, rows, sql, assert_problem, protected):
+    pod = rows.pod(vmid=9101)
+    assert order(api, "destroy", backupFirst=True).status_code == 202
+    assert_problem(put(api, {"protected": protected}), 409, "cloudpod_not_active")
+    assert sql.row("cloud_pods", pod)["protected"] is False
+
+
 @pytest.mark.parametrize("how", ["put", "scale", "destroy", "actions"])
 def test_a_change_of_what_was_read_too_long_ago_is_refused(api, rows, sql, assert_problem, how):
     rows.pod(vmid=9101)

@@ -64,6 +64,13 @@ def test_a_scheduled_backup_is_an_ordinary_one_with_that_reason(rows, queued, sq
     assert sql("SELECT data->>'action' FROM cloud_pod_events") == [("queued",)]
 
 
+@pytest.mark.parametrize("held", [{}, {"status": "failed", "finished_at": "2999-01-01"}])
+def test_a_dry_run_of_a_backup_is_none(rows, queued, held):
+    pod = rows.pod(vmid=9101, created_at="2026-01-01")
+    rows.job("BACKUP", pod=pod, dry_run=True, **held)
+    assert queued() == [9101]
+
+
 @pytest.mark.parametrize("status", ["provisioning", "failed", "deleting", "deleted"])
 def test_only_active_pods_are_backed_up(rows, queued, status):
     rows.pod(vmid=9101, status=status, created_at="2026-01-01")
