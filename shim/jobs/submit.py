@@ -21,10 +21,10 @@ def submit(
     scheduled: bool = False,
     dry_run: bool = False,
     after: CloudPodJob | None = None,
-    placement: dict[str, Any] | None = None,
+    **columns: Any,
 ) -> CloudPodJob:
     """Return a new queued job, which waits for the success of the one it comes `after`. Call inside a transaction, and announce
-    it (`Wakeups.announce`). `placement` is why its node was chosen for a new pod.
+    it (`Wakeups.announce`). `columns` are more of its row's: a new pod's job keeps why its node was chosen.
 
     The caller holds the pod's row, so that jobs of one pod are ordered by the clock: the transaction's own
     start may lie before that of a job which committed meanwhile.
@@ -40,7 +40,6 @@ def submit(
         cloud_pod_id=cloud_pod_id,
         node=node_id,
         payload=payload,
-        placement=placement,
         requested_by=requested_by,
         request_id=caller.origin().request_id,
         scheduled=scheduled,
@@ -54,6 +53,7 @@ def submit(
         # Nobody need be woken for it before the one it waits for is over.
         woken_at=None if after else peewee.fn.now(),
         created_at=peewee.fn.clock_timestamp(),
+        **columns,
     )
     said = f"{type} queued{' as a dry run' if dry_run else ''}"
     events.record_step(job, said, action="queued", requestedBy=requested_by)
