@@ -115,6 +115,10 @@ class Settings(BaseModel):
     rate_destroy: Annotated[
         str, AfterValidator(_rate), Field(description="How many pods a tenant may have destroyed in a time")
     ] = "600/minute"
+    rate_orders: Annotated[
+        str, AfterValidator(_rate), Field(description="How many other orders a tenant may give in a time")
+    ] = "600/minute"
+    tenant_jobs: Annotated[int, Field(ge=1, description="How many jobs of a tenant may be unfinished at once")] = 2000
     jwt_key: Annotated[
         str | None, Field(repr=False, description="Key of the panel's JWTs: a PEM public key, or a shared secret of 32 bytes")
     ] = None

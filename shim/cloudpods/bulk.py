@@ -1,9 +1,10 @@
 """Many orders of one tenant at once: all of them are taken, or none."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -18,9 +19,12 @@ from shim.jobs.batches import CloudPodBatch
 from shim.jobs.models import CloudPodJob
 from shim.tenants.models import Tenant
 from shim.web import body
+from shim.web.rate_limit import Counted
 
 # By name: the model of its fields, and what takes a pod's reference and these.
 Changes = Mapping[str, tuple[type[BaseModel], Callable[..., Ordered]]]
+
+_COUNTED: dict[str, Counted] = {"create": "create", "destroy": "destroy"}
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,9 @@ def parse(request: BulkOrder, changes: Changes, settings: Settings) -> list[Item
     return items
 
 
-def counted(items: list[Item]) -> dict[Literal["create", "destroy"], int]:
+def counted(items: list[Item]) -> dict[Counted, int]:
     """Return how many orders count for each rate limit."""
-    words: tuple[Literal["create", "destroy"], ...] = ("create", "destroy")
-    actions = [item.action for item in items]
-    return {word: actions.count(word) for word in words if word in actions}
+    return dict(Counter(_COUNTED.get(item.action, "order") for item in items))
 
 
 def give(request: BulkOrder, items: list[Item], *, dry_run: bool) -> tuple[CloudPodBatch, list[dict[str, Any]], dict[str, Any]]:

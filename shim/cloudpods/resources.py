@@ -132,8 +132,8 @@ class Actions:
 class Snapshots:
     """`/internal/cloudpods/{vmid or id}/snapshots`."""
 
-    def __init__(self, wakeups: Wakeups) -> None:
-        self._wakeups = wakeups
+    def __init__(self, wakeups: Wakeups, rates: RateLimits) -> None:
+        self._wakeups, self._rates = wakeups, rates
 
     @operation(permission="pods:read", query=Query, answer=PageAnswer[SnapshotAnswer])
     def on_get(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
@@ -141,37 +141,37 @@ class Snapshots:
         found = CloudPodSnapshot.of(CloudPod.find(reference))
         response.media = {"items": [row.as_json() for row in found], "next": None}
 
-    @operation(permission="pods:change", query=Query, body=SnapshotPod, answer=AcceptedAnswer, status=202)
+    @operation(permission="pods:change", query=Query, body=SnapshotPod, answer=AcceptedAnswer, status=202, problems=(429,))
     def on_post(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Take the order for a snapshot."""
-        job, pod = snapshot.create(reference, body.read(request, SnapshotPod))
+        job, pod = snapshot.create(reference, self._rates.admit(body.read(request, SnapshotPod)))
         accept(request, response, self._wakeups, job, pod)
 
 
 class OneSnapshot:
     """`DELETE /internal/cloudpods/{vmid or id}/snapshots/{name}`."""
 
-    def __init__(self, wakeups: Wakeups) -> None:
-        self._wakeups = wakeups
+    def __init__(self, wakeups: Wakeups, rates: RateLimits) -> None:
+        self._wakeups, self._rates = wakeups, rates
 
-    @operation(permission="pods:change", query=WhoseQuery, answer=AcceptedAnswer, status=202)
+    @operation(permission="pods:change", query=WhoseQuery, answer=AcceptedAnswer, status=202, problems=(429,))
     def on_delete(self, request: falcon.Request, response: falcon.Response, reference: str, name: str) -> None:
         """Take the order to drop the snapshot; `tenantId` stands in the query, since a DELETE's body may be lost on its way."""
         asked: WhoseQuery = request.context.query
-        job, pod = snapshot.delete(reference, name, ChangePod(tenantId=asked.tenant_id))
+        job, pod = snapshot.delete(reference, name, self._rates.admit(ChangePod(tenantId=asked.tenant_id)))
         accept(request, response, self._wakeups, job, pod)
 
 
 class Rollback:
     """`POST /internal/cloudpods/{vmid or id}/snapshots/{name}/rollback`."""
 
-    def __init__(self, wakeups: Wakeups) -> None:
-        self._wakeups = wakeups
+    def __init__(self, wakeups: Wakeups, rates: RateLimits) -> None:
+        self._wakeups, self._rates = wakeups, rates
 
-    @operation(permission="pods:change", query=Query, body=ChangePod, answer=AcceptedAnswer, status=202)
+    @operation(permission="pods:change", query=Query, body=ChangePod, answer=AcceptedAnswer, status=202, problems=(429,))
     def on_post(self, request: falcon.Request, response: falcon.Response, reference: str, name: str) -> None:
         """Take the order to go back to the snapshot."""
-        job, pod = snapshot.rollback(reference, name, body.read(request, ChangePod))
+        job, pod = snapshot.rollback(reference, name, self._rates.admit(body.read(request, ChangePod)))
         accept(request, response, self._wakeups, job, pod)
 
 

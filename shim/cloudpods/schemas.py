@@ -10,6 +10,7 @@ from pydantic import AfterValidator, AliasChoices, ConfigDict, Field, create_mod
 from pydantic.alias_generators import to_camel
 
 from shim.web.paging import PageQuery
+from shim.web.rate_limit import Counted
 from shim.web.schema import Flag, IPv4, MomentText, Name, Query, Request, described
 
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -89,7 +90,7 @@ class CreatePod(Request):
         _require_one_way(self.ip, self.auto_ip)
         return self
 
-    def counts_as(self) -> Literal["create"]:
+    def counts_as(self) -> Counted:
         """Return which rate limit it counts for."""
         return "create"
 
@@ -101,9 +102,9 @@ class ChangePod(Request):
     reason: Reason | None = None
     requested_by: Name | None = None
 
-    def counts_as(self) -> Literal["create", "destroy"] | None:
-        """Return which rate limit it counts for, None for none."""
-        return None
+    def counts_as(self) -> Counted:
+        """Return which rate limit it counts for."""
+        return "order"
 
 
 class EditPod(Request):
@@ -118,7 +119,7 @@ class DestroyPod(ChangePod):
 
     backup_first: bool = False
 
-    def counts_as(self) -> Literal["create", "destroy"] | None:
+    def counts_as(self) -> Counted:
         """Return which rate limit it counts for."""
         return "destroy"
 
@@ -223,9 +224,9 @@ class RestorePod(ChangePod):
         _require_one_way(self.ip, self.auto_ip)
         return self
 
-    def counts_as(self) -> Literal["create", "destroy"] | None:
+    def counts_as(self) -> Counted:
         """Return which rate limit it counts for: as a new pod it is one more."""
-        return "create" if self.as_new else None
+        return "create" if self.as_new else "order"
 
 
 class DrillPod(ChangePod):

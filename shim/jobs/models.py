@@ -81,6 +81,11 @@ class CloudPodJob(Model):
         return cls.get_or_none(of_pod & cls.status.in_(("queued", "running")))
 
     @classmethod
+    def unfinished_of_pod(cls, cloud_pod_id: str) -> int:
+        """Return how many of a pod's jobs are not finished."""
+        return int(cls.select().where(cls.cloud_pod_id == cloud_pod_id, cls.status.in_(("queued", "running"))).count())
+
+    @classmethod
     def unfinished(cls, tenant_id: str) -> list[str]:
         """Return the ids, at most ten, of the tenant's jobs that are not finished."""
         return cls._unfinished(cls.tenant_id == tenant_id)

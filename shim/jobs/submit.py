@@ -5,9 +5,15 @@ from typing import Any
 import peewee
 
 from shim import caller
+from shim.errors import Conflict
 from shim.jobs import events
 from shim.jobs.catalog import ACTIONS
 from shim.jobs.models import CloudPodJob
+
+# So many jobs of a pod may be unfinished: they run one after the other, and each is looked at by whoever seeks the next.
+PER_POD = 20
+# A pod begins and ends once.
+_ONCE = ("CREATE", "ADOPT", "DESTROY")
 
 
 def submit(
@@ -30,6 +36,9 @@ def submit(
     start may lie before that of a job which committed meanwhile.
     """
     action = ACTIONS[type]
+    # What the clock orders is one at a time, what comes after another order is part of that one.
+    if cloud_pod_id is not None and not scheduled and after is None and (dry_run or type not in _ONCE):
+        _require_room(cloud_pod_id)
     requested_by = caller.requested_by(requested_by)
     if "requestedBy" in payload:
         # What the body says of it counts no more here than there.
@@ -58,3 +67,9 @@ def submit(
     said = f"{type} queued{' as a dry run' if dry_run else ''}"
     events.record_step(job, said, action="queued", requestedBy=requested_by)
     return job
+
+
+def _require_room(cloud_pod_id: str) -> None:
+    """Raise Conflict when the pod, whose row the caller holds, has as many unfinished jobs as it may have."""
+    if CloudPodJob.unfinished_of_pod(cloud_pod_id) >= PER_POD:
+        raise Conflict(f"this pod has {PER_POD} unfinished jobs; try again when some are done", code="too_many_jobs")

@@ -1,6 +1,6 @@
-"""How many pods a tenant may have made and destroyed in a span of time, however many tokens ask for it.
+"""How many orders a tenant may give in a span of time, however many tokens ask for it; how many may be unfinished.
 
-Counted in Redis, for all processes together. Redis keeps no truth here: while it is away each process counts by itself, so that
+Rates are counted in Redis, for all processes together. Redis keeps no truth here: while it is away each process counts by itself, so that
 orders are still taken, and bounded.
 """
 
@@ -16,24 +16,29 @@ from limits.strategies import MovingWindowRateLimiter
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from shim import caller
+from shim import caller, db
 from shim.config import Settings
-from shim.errors import Invalid, RateLimited
+from shim.errors import Conflict, Invalid, RateLimited
 
 log = logging.getLogger(__name__)
 
-Counted = Literal["create", "destroy"]
+Counted = Literal["create", "destroy", "order"]
+
+# As many as matter: whoever has more than the limit need not be told how many.
+_UNFINISHED = """
+SELECT count(*) FROM (SELECT 1 FROM cloud_pod_jobs WHERE tenant_id = %s AND status IN ('queued', 'running') LIMIT %s) unfinished
+"""
 
 
 class Order(Protocol):
-    """A request that may count."""
+    """A request that counts."""
 
     @property
     def tenant_id(self) -> str:
         """Whose pod it is about."""
 
-    def counts_as(self) -> Counted | None:
-        """What it is counted as, None when it is not."""
+    def counts_as(self) -> Counted:
+        """What it is counted as."""
 
 
 AnyOrder = TypeVar("AnyOrder", bound=Order)
@@ -43,7 +48,9 @@ class RateLimits:
     """Admits orders or refuses them. Ask where the order is known to be well-formed, before its transaction does anything."""
 
     def __init__(self, settings: Settings) -> None:
-        self._items = {"create": limits.parse(settings.rate_create), "destroy": limits.parse(settings.rate_destroy)}
+        rates = {"create": settings.rate_create, "destroy": settings.rate_destroy, "order": settings.rate_orders}
+        self._items = {name: limits.parse(rate) for name, rate in rates.items()}
+        self._jobs = settings.tenant_jobs
         # As for wake-ups: a request must not hang on a dead Redis.
         quick: Any = {"socket_connect_timeout": 1, "socket_timeout": 2, "retry": Retry(NoBackoff(), 0)}
         pool = redis.ConnectionPool.from_url(settings.redis_url, **quick)
@@ -52,25 +59,34 @@ class RateLimits:
         self._away = False
 
     def admit(self, order: AnyOrder) -> AnyOrder:
-        """Return the order, counted if it counts. Raises RateLimited."""
-        what = order.counts_as()
-        if what is not None:
-            self.take(what, order.tenant_id)
+        """Return the order, counted. Raises RateLimited, and Conflict when the tenant has too many unfinished jobs."""
+        self.take(order.counts_as(), order.tenant_id)
         return order
 
     def take(self, what: Counted, tenant_id: str, count: int = 1) -> None:
         """Count so many orders of a tenant, all or none of them.
 
-        Raises RateLimited when they are too many just now, Invalid when they would always be.
+        Raises RateLimited when they are too many just now, Invalid when they would always be, Conflict when too many of the
+        tenant's jobs are unfinished.
         """
         item = self._items[what]
         if count > item.amount:
-            raise Invalid(f"{count} pods at once are more than the limit of {item}; send fewer", code="over_rate_limit")
+            raise Invalid(f"{count} orders at once are more than the limit of {item}; send fewer", code="over_rate_limit")
         # Naming another tenant in the body must not use up that one's share.
         whose = caller.only_tenant() or tenant_id
+        self._require_room(whose, count)
         wait_s = self._hit(item, f"{what}:{whose}", count)
         if wait_s is not None:
             raise RateLimited(f"the limit of this tenant is {item}; try again in {wait_s} s", retry_after_s=wait_s)
+
+    def _require_room(self, tenant_id: str, count: int) -> None:
+        """Raise Conflict when so many more jobs would be too many. Orders of one moment may pass it together, by a few."""
+        with db.session():
+            ((unfinished,),) = db.rows(_UNFINISHED, (tenant_id, self._jobs))
+        if unfinished + count > self._jobs:
+            raise Conflict(
+                f"at most {self._jobs} jobs of a tenant may be unfinished; try again when some are done", code="too_many_jobs"
+            )
 
     def _hit(self, item: limits.RateLimitItem, key: str, count: int) -> int | None:
         """Return how many seconds to wait, None when admitted."""

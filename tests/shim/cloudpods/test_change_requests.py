@@ -282,3 +282,23 @@ def test_a_destroy_cancels_the_scheduled_backup_that_nobody_began_and_no_other(a
     status = dict(sql("SELECT id, status FROM cloud_pod_jobs WHERE type = 'BACKUP'"))
     assert status == {by_hand: "queued", scheduled: "cancelled", lost: "queued", others: "queued"}
     assert sql.row("cloud_pod_jobs", scheduled)["error"] == "its pod is being destroyed"
+
+
+def test_a_pod_has_no_more_than_twenty_unfinished_jobs(change, api, rows, sql, assert_problem):
+    pod = rows.pod(vmid=9101)
+    rows.pod(vmid=9102)
+    for _ in range(20):
+        rows.job("BACKUP", pod=pod)
+    before = sql.counts()
+    for verb, fields in (("backup", {}), ("scale", SCALE)):
+        assert_problem(change(9101, verb, {"tenantId": TENANT, **fields}), 409, "too_many_jobs")
+    rehearsal = api.simulate_post("/internal/cloudpods/9101/destroy", params={"dryRun": "1"}, json={"tenantId": TENANT})
+    assert_problem(rehearsal, 409, "too_many_jobs")
+    assert sql.counts() == before
+    assert change(9102, "backup", {"tenantId": TENANT}).status_code == 202
+    sql(
+        "UPDATE cloud_pod_jobs SET status = 'success' WHERE id = (SELECT id FROM cloud_pod_jobs WHERE cloud_pod_id = %s LIMIT 1)",
+        pod,
+    )
+    assert change(9101, "backup", {"tenantId": TENANT}).status_code == 202
+    assert change(9101, "destroy", {"tenantId": TENANT}).status_code == 202

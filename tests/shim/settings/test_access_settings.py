@@ -107,7 +107,7 @@ def test_settings_do_not_print_the_key():
     assert SECRET not in repr(check(jwt_key=SECRET, **WHO))
 
 
-@pytest.mark.parametrize("name", ["rate_create", "rate_destroy"])
+@pytest.mark.parametrize("name", ["rate_create", "rate_destroy", "rate_orders"])
 @pytest.mark.parametrize("text", ["", "0/minute", "-1/minute", "many", "10", "10/fortnight", "1/minute;5/hour"])
 def test_a_rate_that_is_none_is_refused(name, text):
     message = refusal(**{name: text})

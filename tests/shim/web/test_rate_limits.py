@@ -112,10 +112,44 @@ def test_a_restore_as_a_new_pod_counts_as_one_made(api, rows, assert_problem):
     assert api.simulate_post("/internal/cloudpods/9101/restore", json=in_place).status_code == 202
 
 
-def test_other_changes_are_not_limited(api, rows):
+def test_other_changes_have_a_limit_of_their_own(api_on, limited, rows, assert_problem):
+    api = api_on(limited.model_copy(update={"rate_orders": "4/hour"}))
     rows.pod(vmid=9101)
-    backup = {"tenantId": "TENANT-123"}
-    assert 429 not in [api.simulate_post("/internal/cloudpods/9101/backup", json=backup).status_code for _ in range(6)]
+    rows.pod(vmid=9102, tenant_id="TENANT-456")
+    mine, path = {"tenantId": "TENANT-123"}, "/internal/cloudpods/9101"
+    assert create(api).status_code == 202
+    assert api.simulate_post(f"{path}/backup", json=mine).status_code == 202
+    assert api.simulate_post(f"{path}/snapshots", json={**mine, "name": "before"}).status_code == 202
+    assert api.simulate_post(f"{path}/snapshots/gone/rollback", json=mine).status_code == 404
+    assert api.simulate_delete(f"{path}/snapshots/gone", params=mine).status_code == 404
+    bulk = {**mine, "items": [{"action": "backup", "vmid": 9101}]}
+    for answer in (
+        api.simulate_post(f"{path}/backup", json=mine),
+        api.simulate_post(f"{path}/snapshots", json={**mine, "name": "again"}),
+        api.simulate_post(f"{path}/snapshots/gone/rollback", json=mine),
+        api.simulate_delete(f"{path}/snapshots/gone", params=mine),
+        api.simulate_post("/internal/cloudpods/bulk", json=bulk),
+    ):
+        assert refused(assert_problem, answer)
+    theirs = {"tenantId": "TENANT-456"}
+    assert api.simulate_post("/internal/cloudpods/9102/backup", json=theirs).status_code == 202
+
+
+def test_a_tenant_has_no_more_unfinished_jobs_than_it_may(api_on, tenants, rows, sql, assert_problem):
+    api = api_on(tenants.model_copy(update={"tenant_jobs": 3}))
+    rows.pod(vmid=9101)
+    rows.pod(vmid=9102, tenant_id="TENANT-456")
+    mine, theirs = {"tenantId": "TENANT-123"}, {"tenantId": "TENANT-456"}
+    assert create(api).status_code == 202
+    many = {**mine, "items": [{"action": "backup", "vmid": 9101}] * 3}
+    before = sql.counts()
+    assert_problem(api.simulate_post("/internal/cloudpods/bulk", json=many), 409, "too_many_jobs")
+    assert sql.counts() == before
+    assert [api.simulate_post("/internal/cloudpods/9101/backup", json=mine).status_code for _ in range(3)] == [202, 202, 409]
+    assert_problem(create(api), 409, "too_many_jobs")
+    assert api.simulate_post("/internal/cloudpods/9102/backup", json=theirs).status_code == 202
+    sql("UPDATE cloud_pod_jobs SET status = 'failed' WHERE type = 'CREATE'")
+    assert api.simulate_post("/internal/cloudpods/9101/backup", json=mine).status_code == 202
 
 
 def test_many_at_once_are_admitted_together_or_not_at_all(limited):

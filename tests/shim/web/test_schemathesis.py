@@ -128,7 +128,7 @@ def token(tenants, api_on, rows, sql):
     sql("INSERT INTO users (id, email) VALUES (%s, 'c@example.com')", USER)
     limits = "max_cloud_pods, max_cpu_cores, max_ram_mb, max_disk_gb"
     sql(f"INSERT INTO plans (id, name, slug, {limits}) VALUES (%s, 'P', 'p', 9, 9, 9999, 99)", PLAN)
-    unlimited = {"rate_create": "100000/minute", "rate_destroy": "100000/minute"}
+    unlimited = {"rate_create": "100000/minute", "rate_destroy": "100000/minute", "rate_orders": "100000/minute"}
     api = api_on(tenants.model_copy(update={**unlimited, "stream_s": 0.05}))
     SERVED.now = api.app
     return api.token
