@@ -1,7 +1,7 @@
 """How many orders a tenant may give in a span of time, however many tokens ask for it; how many may be unfinished.
 
-Rates are counted in Redis, for all processes together. Redis keeps no truth here: while it is away each process counts by itself, so that
-orders are still taken, and bounded.
+Rates are counted in Redis, for all processes together. Redis keeps no truth here: while it is away each process counts by
+itself, so that orders are still taken, and bounded.
 """
 
 import logging

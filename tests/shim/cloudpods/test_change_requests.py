@@ -297,7 +297,7 @@ def test_a_pod_has_no_more_than_twenty_unfinished_jobs(change, api, rows, sql, a
     assert sql.counts() == before
     assert change(9102, "backup", {"tenantId": TENANT}).status_code == 202
     sql(
-        "UPDATE cloud_pod_jobs SET status = 'success' WHERE id = (SELECT id FROM cloud_pod_jobs WHERE cloud_pod_id = %s LIMIT 1)",
+        "UPDATE cloud_pod_jobs SET status = 'success' WHERE id = (SELECT min(id) FROM cloud_pod_jobs WHERE cloud_pod_id = %s)",
         pod,
     )
     assert change(9101, "backup", {"tenantId": TENANT}).status_code == 202
