@@ -31,7 +31,7 @@ class _Feed:
         if not sse.asked(request):
             response.media = _page(asked, filters)
             return
-        gone = sse.departure(request, self._streams.last_s)
+        gone = sse.departure(request)
         sse.answer(
             response, self._streams.follow(filters, _start(request, asked), allowed=request.context.still_may, gone=gone)
         )

@@ -7,6 +7,7 @@
 | `tenants` | test | `TENANT-123` and a second tenant, `TENANT-456`, each with plan, quota; the nodes lab1 and lab2 |
 | `api` | test | the API in this process, called without sockets, with a good token |
 | `api_on` | test | makes an API on settings of the test's own |
+| `served` | test | serves the API in processes of its own, on settings of the test's own |
 | `sql` | test | plain SQL on a connection of the test's own |
 | `rows` | test | a maker of pods and jobs by plain SQL |
 | `finish` | test | a way to run an order that the API took to an outcome |
@@ -50,6 +51,7 @@ from shim.tenants.tokens import ApiToken, Bound
 from shim.web import operation
 from shim.worker import outcome
 from shim.worker.playbook import Outcome
+from tests.served import Served
 
 TENANT, OTHER_TENANT = "TENANT-123", "TENANT-456"
 
@@ -178,6 +180,22 @@ def api_on() -> type[Api]:
 def api(tenants: Settings) -> Api:
     """Return the API over two tenants and two nodes."""
     return Api(tenants)
+
+
+@pytest.fixture
+def served(tenants: Settings) -> Iterator[Callable[..., Served]]:
+    """Return a way to serve an API with settings of the test's own."""
+    started: list[Served] = []
+
+    def serve(**more: Any) -> Served:
+        made = Served(tenants, **more)
+        started.append(made)
+        made.start()
+        return made
+
+    yield serve
+    for made in started:
+        made.stop()
 
 
 class Sql:

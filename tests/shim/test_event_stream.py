@@ -5,12 +5,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
-import os
 import random
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,83 +14,8 @@ from contextlib import closing, contextmanager
 import psycopg2
 import pytest
 
-from shim import db
-from shim.tenants.tokens import ApiToken
-
 TENANT, OTHER_TENANT = "TENANT-123", "TENANT-456"
 INSERT = "INSERT INTO cloud_pod_events (tenant_id, type, message, data) VALUES (%s, 'INFO', %s, '{\"action\": \"TRIED\"}')"
-
-
-class Served:
-    """An API in processes of its own, which can be stopped and started again at the same address."""
-
-    def __init__(self, settings, **more):
-        with closing(socket.socket()) as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        with db.session():
-            self.token = ApiToken.issue("test").secret
-        given = {
-            "database_url": settings.database_url,
-            "redis_url": settings.redis_url,
-            "state_dir": settings.state_dir,
-            "port": self.port,
-            **more,
-        }
-        self._environment = {**os.environ, **{f"CLOUDPODS_{name.upper()}": str(value) for name, value in given.items()}}
-        self._process = None
-
-    def start(self):
-        self._process = subprocess.Popen([sys.executable, "-m", "shim.cli", "api"], env=self._environment)
-        deadline = time.monotonic() + 30
-        while self.status() != 200:
-            assert time.monotonic() < deadline, "the API did not start"
-            time.sleep(0.05)
-
-    def stop(self):
-        """Stop it as an administrator does; return how long that took."""
-        began = time.monotonic()
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait(30)
-        self._process = None
-        return time.monotonic() - began
-
-    def status(self):
-        try:
-            return self.read("/healthz")[0]
-        except OSError:
-            return None
-
-    def get(self, path, **headers):
-        """Return the answer, of which nothing but the head was read."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        connection.request("GET", path, headers={"Authorization": f"Bearer {self.token}", **headers})
-        return connection.getresponse()
-
-    def read(self, path):
-        """Return the status and the document of an answer."""
-        with closing(self.get(path)) as answer:
-            return answer.status, json.loads(answer.read())
-
-    def stream(self, path="/internal/events", last=None):
-        return self.get(path, Accept="text/event-stream", **({} if last is None else {"Last-Event-ID": str(last)}))
-
-
-@pytest.fixture
-def served(tenants):
-    """Return a way to serve an API with settings of the test's own."""
-    started = []
-
-    def serve(**more):
-        made = Served(tenants, **more)
-        started.append(made)
-        made.start()
-        return made
-
-    yield serve
-    for made in started:
-        made.stop()
 
 
 def messages(answer):
