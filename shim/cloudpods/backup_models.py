@@ -26,6 +26,9 @@ class CloudPodBackup(Model):
     storage = peewee.TextField(null=True)
     mode = peewee.TextField(null=True)
     size_bytes = peewee.BigIntegerField(null=True)
+    # The pod's when it was made; NULL in rows that are older than these columns.
+    cores = peewee.IntegerField(null=True)
+    memory_mb = peewee.IntegerField(null=True)
     status = peewee.TextField(default="ready")
     created_at = peewee.DateTimeField()
     removed_at = peewee.DateTimeField(null=True)
@@ -55,6 +58,8 @@ class CloudPodBackup(Model):
             storage=archive.get("storage"),
             mode=archive.get("mode"),
             size_bytes=archive.get("size_bytes"),
+            cores=pod.cores,
+            memory_mb=pod.memory_mb,
         ).on_conflict_ignore().execute()
 
     @classmethod

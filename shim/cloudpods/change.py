@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from shim import db
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import ChangePod
 from shim.errors import Conflict, NotFound
@@ -13,6 +14,20 @@ from shim.nodes.models import Allocation
 from shim.nodes.placement import grow
 from shim.quotas import ledger
 from shim.quotas.ledger import Amount
+
+# An open entry is the difference to what is committed.
+_BOOKED = """
+SELECT greatest(p.cores, h.cores + r.cores), greatest(p.memory_mb, h.memory_mb + r.memory_mb)
+FROM cloud_pods p
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(cpu_cores), 0) AS cores, coalesce(sum(ram_mb), 0) AS memory_mb
+    FROM quota_entries WHERE cloud_pod_id = p.id AND state = 'committed'
+) h
+CROSS JOIN LATERAL (
+    SELECT max(cpu_cores) AS cores, max(ram_mb) AS memory_mb FROM quota_entries WHERE cloud_pod_id = p.id AND state = 'reserved'
+) r
+WHERE p.id = %s
+"""
 
 
 def hold(reference: str, tenant_id: str) -> CloudPod:
@@ -80,20 +95,6 @@ def give_back(job: CloudPodJob, pod: CloudPod) -> None:
     ledger.give_back(pod.tenant_id, job.id, pod.id)
 
 
-def take_back(job: CloudPodJob, pod: CloudPod, seen: dict[str, Any]) -> None:
-    """Write what `cloudpod_info` saw of a pod whose earlier state came back: its size may have too, and it may not run.
-
-    What it does not say, or says oddly, stays as it was: the work is done all the same.
-    """
-    power_state = seen["status"] if seen.get("status") in ("running", "stopped") else "unknown"
-    # A container without a limit has no cores at all.
-    cores, memory_mb = _number(seen, "cores", pod.cores, least=1), _number(seen, "memory_mb", pod.memory_mb, least=1)
-    swap_mb = _number(seen, "swap_mb", pod.swap_mb, least=0)
-    pod.change(power_state=power_state, cores=cores, memory_mb=memory_mb, swap_mb=swap_mb)
-    Allocation.resize(pod.id, cores, memory_mb)
-    settle(job, pod)
-
-
 def book(pod: CloudPod, *, cores: int, memory_mb: int) -> None:
     """Book the larger of what the pod has of its node and this size. Raises Conflict when the node has no room for it.
 
@@ -109,9 +110,13 @@ def book(pod: CloudPod, *, cores: int, memory_mb: int) -> None:
         Allocation.resize(pod.id, cores, memory_mb)
 
 
-def _number(seen: dict[str, Any], name: str, known: int, *, least: int) -> int:
-    value = seen.get(name)
-    return value if isinstance(value, int) and least <= value < 2**31 else known
+def rebook(pod: CloudPod) -> None:
+    """Book the largest of what the pod has and of what its unfinished orders may make of it, by the ledger's open entries.
+
+    Call inside the transaction of an outcome, after the quota's part.
+    """
+    ((cores, memory_mb),) = db.rows(_BOOKED, (pod.id,))
+    Allocation.resize(pod.id, cores, memory_mb)
 
 
 def is_ours(pod: CloudPod, seen: dict[str, Any]) -> bool:

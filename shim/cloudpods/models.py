@@ -247,6 +247,9 @@ class CloudPodSnapshot(Model):
     name = peewee.TextField()
     status = peewee.TextField(default="creating")
     reason = peewee.TextField(null=True)
+    # The pod's when it was made; NULL in rows that are older than these columns.
+    cores = peewee.IntegerField(null=True)
+    memory_mb = peewee.IntegerField(null=True)
     created_at = peewee.DateTimeField()
 
     class Meta:
@@ -277,9 +280,9 @@ class CloudPodSnapshot(Model):
         """Drop the rows of a pod that is gone: its snapshots went with it."""
         cls.delete().where(cls.cloud_pod == pod.id).execute()
 
-    def become(self, status: str) -> None:
-        """Write a new status."""
-        CloudPodSnapshot.update(status=status).where(CloudPodSnapshot.id == self.id).execute()
+    def become(self, status: str, **columns: Any) -> None:
+        """Write a new status, and these columns."""
+        CloudPodSnapshot.update(status=status, **columns).where(CloudPodSnapshot.id == self.id).execute()
 
     def as_json(self) -> dict[str, Any]:
         """Return the snapshot as clients see it."""

@@ -7,7 +7,7 @@
 | `used` | the quota's `used_*`, and the sum of the committed entries |
 | `share` | a pod's allocation on its node, and its size by its row, or what it is ordered to grow to |
 
-By its row a pod has its size while it is provisioning, active or deleting, and when it failed and its allocation was kept,
+By its row a pod has its size while it is provisioning or active, and when it failed or is deleting and its allocation was kept,
 since something of it may be on the node; else it has nothing. By the ledger it has its committed entries, and what the
 unfinished job that makes it has reserved.
 
@@ -31,7 +31,7 @@ from shim.quotas.models import TenantQuota
 TENANTS_AT_ONCE = 500
 
 _PODS = """
-SELECT p.id, p.vmid, p.node_id, p.status = 'deleted' OR (p.status = 'failed' AND a.id IS NULL),
+SELECT p.id, p.vmid, p.node_id, p.status = 'deleted' OR (p.status IN ('failed', 'deleting') AND a.id IS NULL),
        p.cores, p.memory_mb, p.disk_gb, a.id, a.used_cpu_cores, a.used_memory_mb, a.used_disk_gb,
        h.pods, h.cpu_cores, h.ram_mb, h.disk_gb, h.making,
        greatest(p.cores, s.cores), greatest(p.memory_mb, s.memory_mb)
@@ -43,11 +43,13 @@ CROSS JOIN LATERAL (
            coalesce(bool_or(e.state = 'reserved'), false) AS making
     FROM quota_entries e LEFT JOIN cloud_pod_jobs j ON j.id = e.job_id
     WHERE e.cloud_pod_id = p.id AND (e.state = 'committed' OR (
-        e.state = 'reserved' AND j.status IN ('queued', 'running') AND j.type IN ('CREATE', 'ADOPT', 'RESTORE')))
+        e.state = 'reserved' AND j.status IN ('queued', 'running') AND (
+            j.type IN ('CREATE', 'ADOPT') OR (j.type = 'RESTORE' AND j.payload @> '{"asNew": true}'))))
 ) h
 CROSS JOIN LATERAL (
-    SELECT max((payload ->> 'newCores')::integer) AS cores, max((payload ->> 'newMemoryMb')::integer) AS memory_mb
-    FROM cloud_pod_jobs WHERE cloud_pod_id = p.id AND type = 'SCALE' AND status IN ('queued', 'running') AND NOT dry_run
+    SELECT h.cpu_cores + max(e.cpu_cores) AS cores, h.ram_mb + max(e.ram_mb) AS memory_mb
+    FROM quota_entries e JOIN cloud_pod_jobs j ON j.id = e.job_id
+    WHERE e.cloud_pod_id = p.id AND e.state = 'reserved' AND j.status IN ('queued', 'running') AND NOT h.making
 ) s
 WHERE p.tenant_id = %s ORDER BY p.created_at, p.id
 """

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shim.cloudpods import change, create, host_key, retention
+from shim.cloudpods import change, create, host_key, retention, take_back
 from shim.cloudpods.backup_models import CloudPodBackup
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import CreatePod, RestorePod, as_hostname
@@ -29,7 +29,7 @@ def _in_place(pod: CloudPod, request: RestorePod) -> tuple[CloudPodJob, CloudPod
             code="restore_needs_force",
             backupId=backup.id,
         )
-    return change.enqueue("RESTORE", pod, request, backupId=backup.id, archive=backup.volid), pod
+    return take_back.order("RESTORE", pod, request, backup, backupId=backup.id, archive=backup.volid), pod
 
 
 def _as_new(source: CloudPod, request: RestorePod, settings: Settings) -> tuple[CloudPodJob, CloudPod]:
@@ -77,7 +77,7 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
         create.stand(job, result, "CloudPod restored as a new one", **about, fromPodId=job.payload["fromPodId"])
         return
     pod = change.pod_of(job)
-    change.take_back(job, pod, result["cloudpod"])
+    take_back.succeed(job, pod, result["cloudpod"])
     # The guest's keys are the archive's again.
     pod.change(error=None, host_key=host_key.of(result["cloudpod"]))
     change.record("STATE_CHANGE", "CloudPod restored", job, vmid=pod.vmid, **about)
@@ -90,6 +90,7 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
         create.fall(job, failure, message, action=action)
         return
     pod, left = change.pod_of(job), failure["left_behind"]
+    take_back.fail(job, pod, failure)
     if left != "nothing":
         message = f"CloudPod not restored, and it may not be whole any more (left on the node: {left})"
         # It stays active, so that it can be restored again.

@@ -2,14 +2,12 @@
 
 from typing import Any
 
-from shim import db
 from shim.cloudpods import backup, change
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import ScalePod
 from shim.db import database
 from shim.jobs import state
 from shim.jobs.models import CloudPodJob
-from shim.nodes.models import Allocation
 from shim.quotas import ledger
 from shim.quotas.ledger import Amount
 
@@ -17,16 +15,6 @@ from shim.quotas.ledger import Amount
 _NAMES = {"newCores": "cores", "newMemoryMb": "memory_mb", "swapMb": "swap_mb"}
 # How the node calls what may wait for a start.
 _CONF = {"cores": "cores", "memoryMb": "memory", "swapMb": "swap"}
-
-# The largest of what the pod has and of what its unfinished orders will make of it.
-_BOOKED = """
-SELECT greatest(p.cores, max((j.payload ->> 'newCores')::integer)),
-       greatest(p.memory_mb, max((j.payload ->> 'newMemoryMb')::integer))
-FROM cloud_pods p
-LEFT JOIN cloud_pod_jobs j
-    ON j.cloud_pod_id = p.id AND j.type = 'SCALE' AND j.status IN ('queued', 'running') AND NOT j.dry_run
-WHERE p.id = %s GROUP BY p.id
-"""
 
 
 def scale(reference: str, request: ScalePod) -> tuple[CloudPodJob, CloudPod]:
@@ -55,8 +43,8 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
     pod = change.pod_of(job)
     before = _size(pod)
     pod.change(**_asked(job))
-    _book(pod)
     change.settle(job, pod)
+    change.rebook(pod)
     effect = _takes_effect(job, result)
     state.keep(job, {**result, "takesEffect": effect})
     about = {"before": before, "after": _size(pod), "takesEffect": effect}
@@ -66,9 +54,9 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
 def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
     """The pod is as it was. When nobody knows, its node keeps the room for the larger size."""
     pod = change.pod_of(job)
-    if failure["left_behind"] == "nothing":
-        _book(pod)
     ledger.release(job.id)
+    if failure["left_behind"] == "nothing":
+        change.rebook(pod)
     change.record(
         "ERROR",
         f"CloudPod not scaled: {failure['msg']}",
@@ -88,11 +76,6 @@ def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
 
 def _asked(job: CloudPodJob) -> dict[str, int]:
     return {name: job.payload[said] for said, name in _NAMES.items() if said in job.payload}
-
-
-def _book(pod: CloudPod) -> None:
-    ((cores, memory_mb),) = db.rows(_BOOKED, (pod.id,))
-    Allocation.resize(pod.id, cores, memory_mb)
 
 
 def _size(pod: CloudPod) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shim.cloudpods import change
+from shim.cloudpods import change, take_back
 from shim.cloudpods.models import CloudPod, CloudPodSnapshot
 from shim.cloudpods.schemas import ChangePod, SnapshotPod
 from shim.db import database, new_id
@@ -28,8 +28,8 @@ def rollback(reference: str, name: str, request: ChangePod) -> tuple[CloudPodJob
     """Queue a way back to a snapshot: what was written since is lost, and a running pod is stopped for it."""
     with database.atomic():
         pod = _hold(reference, request)
-        CloudPodSnapshot.ready(pod, name)
-        return change.enqueue("SNAPSHOT", pod, request, action="rollback", name=name), pod
+        snapshot = CloudPodSnapshot.ready(pod, name)
+        return take_back.order("SNAPSHOT", pod, request, snapshot, action="rollback", name=name), pod
 
 
 def delete(reference: str, name: str, request: ChangePod) -> tuple[CloudPodJob, CloudPod]:
@@ -52,11 +52,11 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
     action, name = job.payload["action"], job.payload["name"]
     snapshot = CloudPodSnapshot.named(pod, name)
     if snapshot is not None and action == "create":
-        snapshot.become("ready")
+        snapshot.become("ready", cores=pod.cores, memory_mb=pod.memory_mb)
     elif snapshot is not None and action == "delete":
         snapshot.delete_instance()
     elif action == "rollback":
-        change.take_back(job, pod, result["cloudpod"])
+        take_back.succeed(job, pod, result["cloudpod"])
     change.record(
         "BACKUP",
         f"CloudPod snapshot {name}: {action}",
@@ -77,6 +77,8 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
         snapshot.delete_instance()
     elif snapshot is not None and action == "delete":
         snapshot.become("ready")
+    elif action == "rollback":
+        take_back.fail(job, pod, failure)
     change.record(
         "ERROR",
         f"CloudPod snapshot {name}: {action} failed: {failure['msg']}",

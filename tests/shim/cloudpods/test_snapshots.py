@@ -2,6 +2,7 @@
 
 import pytest
 
+from shim.cloudpods.recount import recount
 from shim.db import session as db_session
 from shim.jobs.models import CloudPodJob
 from shim.worker import outcome
@@ -127,3 +128,81 @@ def test_a_destroyed_pods_snapshots_are_forgotten(api, pod, order, end, sql):
     with db_session():
         outcome.write(CloudPodJob.find(destroyed.json["job"]["id"]), Outcome({"changed": True}, None))
     assert sql.value("SELECT count(*) FROM cloud_pod_snapshots") == 0
+
+
+def seen(cores, memory_mb=2048):
+    return Outcome(
+        {"changed": True, "cloudpod": {"status": "running", "cores": cores, "memory_mb": memory_mb, "swap_mb": 512}}, None
+    )
+
+
+@pytest.fixture
+def larger_before(api, pod, order, end, sql):
+    """Let the pod have a snapshot of when it had 2 cores, and one core by now; its tenant may have 2."""
+    end(order("create"))
+    end(api.simulate_post("/internal/cloudpods/9101/scale", json={"tenantId": TENANT, "newCores": 1}), seen(1))
+    sql("UPDATE tenant_quotas SET max_cpu_cores = 2, follows_plan = false WHERE tenant_id = %s", TENANT)
+
+
+def share(sql, pod):
+    return sql.value("SELECT used_cpu_cores FROM cloud_pod_allocations WHERE cloud_pod_id = %s", pod)
+
+
+def used(sql):
+    return sql.value("SELECT used_cpu_cores FROM tenant_quotas WHERE tenant_id = %s", TENANT)
+
+
+def test_a_size_that_comes_back_is_reserved_with_the_order(larger_before, pod, order, end, rows, sql):
+    answer = order("rollback")
+    assert (used(sql), share(sql, pod)) == (1, 2)
+    end(answer, seen(2))
+    assert (used(sql), share(sql, pod), sql.row("cloud_pods", pod)["cores"]) == (2, 2, 2)
+
+
+def test_a_size_that_did_not_come_back_is_given_back(larger_before, pod, order, end, sql):
+    end(order("rollback"), FAILED)
+    assert (used(sql), share(sql, pod)) == (1, 1)
+    assert sql("SELECT state FROM quota_entries WHERE reason = 'order' ORDER BY id")[-1] == ("released",)
+
+
+def test_a_size_that_the_quota_has_no_room_for_does_not_come_back(larger_before, pod, order, rows, sql, assert_problem):
+    rows.pod(vmid=9102, cores=1)
+    rows.pod(vmid=9103, cores=1, tenant_id=OTHER_TENANT)
+    before = sql.counts()
+    assert_problem(order("rollback"), 409, "quota_exceeded")
+    assert sql.counts() == before
+
+
+def test_a_size_that_the_node_has_no_room_for_does_not_come_back(larger_before, order, sql, assert_problem):
+    sql("UPDATE cloud_pod_nodes SET total_cpu_cores = 1, cpu_overcommit = 1, synced_at = now()")
+    assert_problem(order("rollback"), 409, "no_capacity")
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_an_unknown_size_that_is_more_than_the_quota_allows_is_ordered_back(larger_before, pod, order, end, sql, within):
+    sql("UPDATE cloud_pod_snapshots SET cores = NULL, memory_mb = NULL")
+    end(order("rollback"), seen(2 if within else 3))
+    assert (used(sql), share(sql, pod)) == ((2, 2) if within else (3, 3))
+    ordered = sql("SELECT payload->'newCores', status FROM cloud_pod_jobs WHERE type = 'SCALE' AND status = 'queued'")
+    assert ordered == ([] if within else [(1, "queued")])
+    told = sql.value("SELECT count(*) FROM cloud_pod_events WHERE data->>'action' = 'SIZE_OVER_QUOTA'")
+    assert told == (0 if within else 1)
+
+
+def test_a_rollback_leaves_the_room_that_a_later_scale_booked(api, pod, order, end, sql):
+    end(order("create"))
+    rollback = order("rollback")
+    scale = api.simulate_post("/internal/cloudpods/9101/scale", json={"tenantId": TENANT, "newCores": 4})
+    end(rollback, seen(2))
+    assert (used(sql), share(sql, pod)) == (2, 4)
+    end(scale, seen(4))
+    assert (used(sql), share(sql, pod)) == (4, 4)
+
+
+def test_no_order_under_way_is_a_difference(larger_before, order, pod, end):
+    answer = order("rollback")
+    with db_session():
+        assert recount(TENANT, mend=False) == []
+    end(answer, seen(2))
+    with db_session():
+        assert recount(TENANT, mend=False) == []
