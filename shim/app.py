@@ -40,7 +40,8 @@ PREFIXES = ("/internal", "/api")
 
 def create(settings: Settings, streams: Streams | None = None) -> falcon.App[Any, Any]:
     """Return the WSGI application. Opens no connection. `streams` is for whoever has to end them before the process stops."""
-    db.connect(settings.database_url, pool_size=settings.api_threads + settings.api_streams + 1)
+    pool_size = settings.api_threads + settings.api_streams + 1
+    db.connect(settings.database_url, pool_size=pool_size, patience=db.REQUESTS)
     seen: Any = [RequestMetrics(), RequestIds(), AccessLog()]
     who: Any = [*seen, Credentials(), Connection(), Authentication(Callers(settings).find)]
     middleware: Any = [*who, operation.Queries(), Idempotency(KeptAnswer)]

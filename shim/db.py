@@ -8,6 +8,7 @@ import math
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
@@ -24,7 +25,38 @@ log = logging.getLogger(__name__)
 database = peewee.DatabaseProxy()
 
 
-def connect(url: str, *, pool_size: int = 8) -> PooledPostgresqlDatabase:
+@dataclass(frozen=True)
+class Patience:
+    """For how many seconds PostgreSQL lets a connection wait for a lock, work at a statement, and hold a transaction idly.
+
+    0: for ever. What takes longer is ended there: one process that hangs must not make all others hang.
+    """
+
+    lock_s: int = 0
+    statement_s: int = 0
+    idle_s: int = 0
+
+    def options(self) -> str:
+        """Return it as libpq's options."""
+        said = {
+            "lock_timeout": self.lock_s,
+            "statement_timeout": self.statement_s,
+            "idle_in_transaction_session_timeout": self.idle_s,
+        }
+        return "".join(f" -c {name}={seconds}s" for name, seconds in said.items())
+
+
+# Somebody waits for the answer of a request; nobody waits for a worker or the clock. A migration takes what it takes.
+REQUESTS = Patience(lock_s=5, statement_s=15, idle_s=30)
+BACKGROUND = Patience(lock_s=60, idle_s=120)
+ENDLESS = Patience()
+
+# What PostgreSQL ended for others' sake, and what may work when asked again: a deadlock, two transactions that do not go
+# together, a lock not had in time, a statement that took too long.
+_BUSY = ("40P01", "40001", "55P03", "57014")
+
+
+def connect(url: str, *, pool_size: int = 8, patience: Patience = ENDLESS) -> PooledPostgresqlDatabase:
     """Given a libpq URL, return a database whose connections are pooled per process, and bind the models to it.
 
     Nothing is opened yet; a forked child must call it anew.
@@ -36,7 +68,7 @@ def connect(url: str, *, pool_size: int = 8) -> PooledPostgresqlDatabase:
         timeout=5,
         autoconnect=False,
         connect_timeout=5,
-        options=f"-c search_path={SEARCH_PATH} -c timezone=UTC",
+        options=f"-c search_path={SEARCH_PATH} -c timezone=UTC{patience.options()}",
         application_name="cloudpods",
     )
     database.initialize(pooled)
@@ -106,6 +138,11 @@ def storable(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.replace("\x00", "\ufffd").encode(errors="replace").decode() if isinstance(value, str) else value
+
+
+def was_busy(error: BaseException) -> bool:
+    """Return whether PostgreSQL answers, and ended a transaction that others were in the way of."""
+    return getattr(getattr(error, "orig", error), "pgcode", None) in _BUSY
 
 
 def first_line(error: BaseException) -> str:

@@ -1,31 +1,55 @@
 """Orders over HTTP: given, or rehearsed by `?dryRun=1`; and what is answered."""
 
+from collections.abc import Callable
+from functools import partial
+
 import falcon
 
-from shim.cloudpods import dry_run
+from shim.cloudpods import dry_run, holding
 from shim.cloudpods.dry_run import Order
 from shim.cloudpods.models import CloudPod
+from shim.cloudpods.schemas import ChangePod, CreatePod
 from shim.db import database
 from shim.jobs.models import CloudPodJob
 from shim.jobs.queue import Wakeups
 from shim.web import etag
+from shim.web.rate_limit import RateLimits
 
 
 def take(
-    request: falcon.Request, response: falcon.Response, wakeups: Wakeups, order: Order, *, reference: str | None = None
+    request: falcon.Request,
+    response: falcon.Response,
+    wakeups: Wakeups,
+    rates: RateLimits,
+    asked: CreatePod | ChangePod,
+    order: Order,
+    *,
+    reference: str | None = None,
 ) -> None:
-    """Give the order, or rehearse it if the query says so, and answer. With a pod's reference, heed `If-Match` first."""
+    """Give the order that was `asked` for, or rehearse it if the query says so, and answer.
+
+    With a pod's reference, heed `If-Match` first. What is only rehearsed counts as no pod made or destroyed.
+    """
+    rehearsed = getattr(request.context.query, "dry_run", False)
+    rates.admit(asked, rehearsed=rehearsed)
+    hold = partial(holding.hold, asked.tenant_id, [reference] if reference else [], _plans(asked)) if rehearsed else None
     if reference is None or request.get_header("If-Match") is None:
-        _give(request, response, wakeups, order)
+        _give(request, response, wakeups, order, hold)
         return
     with database.atomic():
         etag.check(request, CloudPod.hold(reference).updated_at)
-        _give(request, response, wakeups, order)
+        _give(request, response, wakeups, order, hold)
 
 
-def _give(request: falcon.Request, response: falcon.Response, wakeups: Wakeups, order: Order) -> None:
-    if getattr(request.context.query, "dry_run", False):
-        job, known, plan = dry_run.rehearse(order)
+def _plans(asked: CreatePod | ChangePod) -> list[str]:
+    return [asked.plan_id] if isinstance(asked, CreatePod) and asked.plan_id is not None else []
+
+
+def _give(
+    request: falcon.Request, response: falcon.Response, wakeups: Wakeups, order: Order, hold: Callable[[], None] | None
+) -> None:
+    if hold is not None:
+        job, known, plan = dry_run.rehearse(order, hold)
         accept(request, response, wakeups, job, known)
         response.media.update(plan)
     else:

@@ -8,8 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from shim import db
-from shim.cloudpods import create
+from shim.cloudpods import create, holding
 from shim.cloudpods.dry_run import Ordered, rehearse_all
 from shim.cloudpods.schemas import BulkOrder, CreatePod
 from shim.config import Settings
@@ -17,6 +16,8 @@ from shim.db import database
 from shim.errors import CloudPodsError, FieldError, Invalid
 from shim.jobs.batches import CloudPodBatch
 from shim.jobs.models import CloudPodJob
+from shim.quotas import ledger
+from shim.quotas.amount import NONE, Amount
 from shim.tenants.models import Tenant
 from shim.web import body
 from shim.web.rate_limit import Counted
@@ -29,11 +30,12 @@ _COUNTED: dict[str, Counted] = {"create": "create", "destroy": "destroy"}
 
 @dataclass(frozen=True)
 class Item:
-    """One order of a batch, checked; `reference` is the pod's, None for a new one."""
+    """One order of a batch, checked; `reference` is the pod's, None for a `new` one."""
 
     action: str
     reference: str | None
     order: Callable[[], Ordered]
+    new: CreatePod | None = None
 
 
 def parse(request: BulkOrder, changes: Changes, settings: Settings) -> list[Item]:
@@ -52,6 +54,14 @@ def parse(request: BulkOrder, changes: Changes, settings: Settings) -> list[Item
 def counted(items: list[Item]) -> dict[Counted, int]:
     """Return how many orders count for each rate limit."""
     return dict(Counter(_COUNTED.get(item.action, "order") for item in items))
+
+
+def require_room(tenant_id: str, items: list[Item]) -> None:
+    """Raise QuotaExceeded if the tenant's quota has no room for the new pods."""
+    sizes = [Amount.of_pod(new.cores, new.memory_mb, new.disk_gb) for item in items if (new := item.new)]
+    if sizes:
+        with database.atomic():
+            ledger.check(Tenant.find(tenant_id, field="tenantId").id, sum(sizes, NONE))
 
 
 def give(request: BulkOrder, items: list[Item], *, dry_run: bool) -> tuple[CloudPodBatch, list[dict[str, Any]], dict[str, Any]]:
@@ -81,7 +91,8 @@ def _item(document: dict[str, Any], request: BulkOrder, changes: Changes, settin
     if request.requested_by is not None:
         document.setdefault("requestedBy", request.requested_by)
     if action == "create":
-        return Item(action, None, partial(create.create, body.parse(CreatePod, document), settings))
+        asked = body.parse(CreatePod, document)
+        return Item(action, None, partial(create.create, asked, settings), asked)
     reference = _reference(document)
     model, change = changes[action]
     return Item(action, reference, partial(change, reference, body.parse(model, document)))
@@ -97,12 +108,8 @@ def _reference(document: dict[str, Any]) -> str:
 
 
 def _hold(tenant_id: str, items: list[Item]) -> None:
-    """Lock the pods in one order, before the quota: two batches never wait for each other."""
-    named = [item.reference for item in items if item.reference is not None]
-    db.rows(
-        "SELECT id FROM cloud_pods WHERE tenant_id = %s AND (id = ANY(%s) OR vmid = ANY(%s)) ORDER BY id FOR UPDATE",
-        (tenant_id, named, [int(name) for name in named if name.isdigit() and len(name) < 10]),
-    )
+    references = [item.reference for item in items if item.reference is not None]
+    holding.hold(tenant_id, references, {item.new.plan_id for item in items if item.new and item.new.plan_id})
 
 
 def _all(items: list[Item]) -> list[Ordered]:

@@ -29,9 +29,11 @@ class Bulk:
         """Take up to 500 orders of one tenant, all of them or none."""
         asked = body.read(request, BulkOrder, max_bytes=self.max_bytes)
         items = bulk.parse(asked, self._changes, self._settings)
-        for what, count in bulk.counted(items).items():
-            self._rates.take(what, asked.tenant_id, count)
-        batch, became, plan = bulk.give(asked, items, dry_run=request.context.query.dry_run)
+        rehearsed = request.context.query.dry_run
+        # Before: what was counted cannot be given back.
+        bulk.require_room(asked.tenant_id, items)
+        self._rates.take(asked.tenant_id, {"order": len(items)} if rehearsed else bulk.counted(items))
+        batch, became, plan = bulk.give(asked, items, dry_run=rehearsed)
         self._wakeups.announce([_awake(each) for each in became])
         response.status = falcon.HTTP_202
         response.location = f"{prefix(request)}/batches/{batch.id}"

@@ -1,6 +1,7 @@
 """A dry run of orders: their checks, quota and places, as if they were given, and jobs that run in check mode.
 
-The orders themselves are given and taken back, so that a dry run can never be of another mind than the order.
+The orders themselves are given and taken back, so that a dry run can never be of another mind than the order. What they lock
+is held around them (`holding.py`): taking back must free nothing that is needed again afterwards.
 """
 
 from collections.abc import Callable
@@ -18,9 +19,14 @@ Ordered = tuple[CloudPodJob, CloudPod]
 Order = Callable[[], Ordered]
 
 
-def rehearse(order: Order) -> tuple[CloudPodJob, CloudPod | None, dict[str, Any]]:
-    """Return the dry run's job, the pod if there is one already, and what the order would come to. Raises what it would."""
-    rehearsed, quota = rehearse_all(lambda: [order()])
+def rehearse(order: Order, hold: Callable[[], None]) -> tuple[CloudPodJob, CloudPod | None, dict[str, Any]]:
+    """Return the dry run's job, the pod if there is one already, and what the order would come to. Raises what it would.
+
+    `hold` locks what the order will.
+    """
+    with database.atomic():
+        hold()
+        rehearsed, quota = rehearse_all(lambda: [order()])
     ((job, known, placement),) = rehearsed
     return job, known, {"quota": quota, "placement": placement}
 
@@ -28,7 +34,10 @@ def rehearse(order: Order) -> tuple[CloudPodJob, CloudPod | None, dict[str, Any]
 def rehearse_all(
     orders: Callable[[], list[Ordered]],
 ) -> tuple[list[tuple[CloudPodJob, CloudPod | None, dict[str, Any]]], dict[str, Any]]:
-    """Return of each order its dry run's job, its pod if there is one already, and its place; and the quota of them all."""
+    """Return of each order its dry run's job, its pod if there is one already, and its place; and the quota of them all.
+
+    Call with all that they lock held (`holding.hold`).
+    """
     with database.atomic():
         ordered, asked = _tried(orders)
         return [_rehearsed(job, pod) for job, pod in ordered], _quota(ordered[0][1].tenant_id, asked)

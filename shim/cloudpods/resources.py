@@ -59,12 +59,9 @@ class CloudPods(AllPods):
     @operation(permission="pods:change", query=OrderQuery, body=CreatePod, answer=AcceptedAnswer, status=202, problems=(429,))
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Take the order for a new pod."""
-        take(
-            request,
-            response,
-            self._wakeups,
-            partial(create.create, self._rates.admit(body.read(request, CreatePod)), self._settings),
-        )
+        asked = body.read(request, CreatePod)
+        order = partial(create.create, asked, self._settings)
+        take(request, response, self._wakeups, self._rates, asked, order)
 
 
 class OnePod:
@@ -97,8 +94,9 @@ class Change:
     @operation(permission="pods:change", query=Query, answer=AcceptedAnswer, status=202, problems=(412, 429))
     def on_post(self, request: falcon.Request, response: falcon.Response, reference: str) -> None:
         """Take the order."""
-        order = partial(self._change, reference, self._rates.admit(body.read(request, self._model)))
-        take(request, response, self._wakeups, order, reference=reference)
+        asked = body.read(request, self._model)
+        order = partial(self._change, reference, asked)
+        take(request, response, self._wakeups, self._rates, asked, order, reference=reference)
 
 
 class Actions:
@@ -125,8 +123,9 @@ class Actions:
         model, change = self._actions[action]
         if request.context.query.dry_run and model not in REHEARSED:
             raise Invalid.field("dryRun", f"{action} cannot be rehearsed")
-        order = partial(change, reference, self._rates.admit(body.parse(model, document)))
-        take(request, response, self._wakeups, order, reference=reference)
+        asked = body.parse(model, document)
+        order = partial(change, reference, asked)
+        take(request, response, self._wakeups, self._rates, asked, order, reference=reference)
 
 
 class Snapshots:

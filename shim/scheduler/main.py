@@ -21,7 +21,7 @@ def main(settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    db.connect(settings.database_url, pool_size=1)
+    db.connect(settings.database_url, pool_size=1, patience=db.BACKGROUND)
     timetable = entries(settings, Wakeups(settings.redis_url))
     due = dict.fromkeys(timetable, 0.0)
     while not stop.is_set():

@@ -7,6 +7,7 @@ from typing import Any
 import falcon
 import peewee
 
+from shim import db
 from shim.errors import (
     CloudPodsError,
     Conflict,
@@ -58,6 +59,10 @@ def _falcon(request: falcon.Request, response: falcon.Response, error: falcon.HT
 
 
 def _database(request: falcon.Request, response: falcon.Response, error: peewee.PeeweeException, params: Any) -> None:
+    if db.was_busy(error):
+        log.warning("%s %s was ended by PostgreSQL, to be asked again: %s", request.method, request.path, db.first_line(error))
+        said = "too many were at the same thing just now, and nothing was done; try again in a second"
+        return _write(request, response, 503, "busy_try_again", said)
     if not isinstance(error, peewee.OperationalError | peewee.InterfaceError):
         return _unforeseen(request, response, error, params)
     log.warning("database went away during %s %s: %s", request.method, request.path, error)
@@ -85,5 +90,5 @@ def _write(request: falcon.Request, response: falcon.Response, status: int, code
     if status == 401:
         response.set_header("WWW-Authenticate", "Bearer")
     if status == 503:
-        response.set_header("Retry-After", "5")
+        response.set_header("Retry-After", "1" if code == "busy_try_again" else "5")
     response.text = json.dumps(problem, default=str)

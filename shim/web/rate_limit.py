@@ -7,6 +7,7 @@ itself, so that orders are still taken, and bounded.
 import logging
 import math
 import time
+from collections.abc import Mapping
 from typing import Any, Literal, Protocol, TypeVar
 
 import limits
@@ -28,6 +29,10 @@ Counted = Literal["create", "destroy", "order"]
 _UNFINISHED = """
 SELECT count(*) FROM (SELECT 1 FROM cloud_pod_jobs WHERE tenant_id = %s AND status IN ('queued', 'running') LIMIT %s) unfinished
 """
+# A limit, whose count it is, and how many more.
+Asked = tuple[limits.RateLimitItem, str, int]
+# The limit that was reached, and the seconds to wait.
+Refused = tuple[limits.RateLimitItem, int]
 
 
 class Order(Protocol):
@@ -58,25 +63,31 @@ class RateLimits:
         self._shared, self._own = MovingWindowRateLimiter(storage), MovingWindowRateLimiter(MemoryStorage())
         self._away = False
 
-    def admit(self, order: AnyOrder) -> AnyOrder:
-        """Return the order, counted. Raises RateLimited, and Conflict when the tenant has too many unfinished jobs."""
-        self.take(order.counts_as(), order.tenant_id)
+    def admit(self, order: AnyOrder, *, rehearsed: bool = False) -> AnyOrder:
+        """Return the order, counted; one that is only rehearsed is no pod made or destroyed, but its job is one that is queued.
+
+        Raises RateLimited, and Conflict when the tenant has too many unfinished jobs.
+        """
+        self.take(order.tenant_id, {"order" if rehearsed else order.counts_as(): 1})
         return order
 
-    def take(self, what: Counted, tenant_id: str, count: int = 1) -> None:
-        """Count so many orders of a tenant, all or none of them.
+    def take(self, tenant_id: str, counts: Mapping[Counted, int]) -> None:
+        """Count so many orders of a tenant of each kind, all or none of them.
 
         Raises RateLimited when they are too many just now, Invalid when they would always be, Conflict when too many of the
         tenant's jobs are unfinished.
         """
-        item = self._items[what]
-        if count > item.amount:
-            raise Invalid(f"{count} orders at once are more than the limit of {item}; send fewer", code="over_rate_limit")
+        for what, count in counts.items():
+            if count > self._items[what].amount:
+                rule = f"{count} orders at once are more than the limit of {self._items[what]}; send fewer"
+                raise Invalid(rule, code="over_rate_limit")
         # Naming another tenant in the body must not use up that one's share.
         whose = caller.only_tenant() or tenant_id
-        self._require_room(whose, count)
-        wait_s = self._hit(item, f"{what}:{whose}", count)
-        if wait_s is not None:
+        self._require_room(whose, sum(counts.values()))
+        asked = [(self._items[what], f"{what}:{whose}", count) for what, count in counts.items()]
+        refused = self._hit(asked)
+        if refused is not None:
+            item, wait_s = refused
             raise RateLimited(f"the limit of this tenant is {item}; try again in {wait_s} s", retry_after_s=wait_s)
 
     def _require_room(self, tenant_id: str, count: int) -> None:
@@ -88,23 +99,26 @@ class RateLimits:
                 f"at most {self._jobs} jobs of a tenant may be unfinished; try again when some are done", code="too_many_jobs"
             )
 
-    def _hit(self, item: limits.RateLimitItem, key: str, count: int) -> int | None:
-        """Return how many seconds to wait, None when admitted."""
+    def _hit(self, asked: list[Asked]) -> Refused | None:
+        """Return what refuses and for how many seconds, None when all are admitted."""
         try:
-            wait_s = _ask(self._shared, item, key, count)
+            refused = _ask(self._shared, asked)
         except redis.RedisError as error:
             if not self._away:
                 log.warning("Redis does not answer: each process limits rates by itself until it does: %s", error)
             self._away = True
-            return _ask(self._own, item, key, count)
+            return _ask(self._own, asked)
         if self._away:
             log.warning("Redis answers again: rates are limited for all processes together")
         self._away = False
-        return wait_s
+        return refused
 
 
-def _ask(limiter: MovingWindowRateLimiter, item: limits.RateLimitItem, key: str, count: int) -> int | None:
-    if limiter.hit(item, key, cost=count):
-        return None
-    free_at = limiter.get_window_stats(item, key).reset_time
-    return max(1, math.ceil(free_at - time.time()))
+def _ask(limiter: MovingWindowRateLimiter, asked: list[Asked]) -> Refused | None:
+    # Of several all are asked before any is counted: what one refuses must not use up the others.
+    for admits in (limiter.test, limiter.hit)[len(asked) < 2 :]:
+        for item, key, count in asked:
+            if not admits(item, key, cost=count):
+                free_at = limiter.get_window_stats(item, key).reset_time
+                return item, max(1, math.ceil(free_at - time.time()))
+    return None

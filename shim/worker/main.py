@@ -99,7 +99,7 @@ def main(settings: Settings, queues: tuple[str, ...] = QUEUES) -> None:
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     holder = f"{socket.gethostname()}.{os.getpid()}.{time.time_ns():x}"
     run.prepare(run.Context(settings=settings, name=holder, queues=queues))
-    db.connect(settings.database_url, pool_size=2)
+    db.connect(settings.database_url, pool_size=2, patience=db.BACKGROUND)
     run.remove_old(settings.state_dir)
     while not _work(settings, holder, queues):
         time.sleep(_RECONNECT_S)

@@ -57,7 +57,7 @@ def wake(job_id: str) -> None:
     settings = context.settings
     # What ansible-core leaves behind comes to this process, which ends it before it writes the run's outcome.
     become_subreaper()
-    db.connect(settings.database_url, pool_size=4)
+    db.connect(settings.database_url, pool_size=4, patience=db.BACKGROUND)
     playbook.forget_own_settings()
     types = types_of(context.queues)
     with db.session():
@@ -97,7 +97,7 @@ def _write(job: CloudPodJob, ending: playbook.Outcome, lease: Lease) -> None:
         except (Unavailable, peewee.OperationalError, peewee.InterfaceError) as error:
             if lease.lost() is not None:
                 raise
-            log.warning("job %s: cannot write its outcome yet: %s", job.id, error)
+            log.warning("job %s: cannot write its outcome yet: %s", job.id, db.first_line(error))
             time.sleep(WRITE_PAUSE_S)
 
 

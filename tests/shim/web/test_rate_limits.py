@@ -154,15 +154,15 @@ def test_a_tenant_has_no_more_unfinished_jobs_than_it_may(api_on, tenants, rows,
 
 def test_many_at_once_are_admitted_together_or_not_at_all(limited):
     rates = RateLimits(limited)
-    rates.take("create", "TENANT-123", 2)
+    rates.take("TENANT-123", {"create": 2})
     with pytest.raises(RateLimited):
-        rates.take("create", "TENANT-123", 2)
-    rates.take("create", "TENANT-123", 1)
+        rates.take("TENANT-123", {"create": 2})
+    rates.take("TENANT-123", {"create": 1})
 
 
 def test_more_at_once_than_the_limit_would_never_be_admitted_and_are_told_so(limited):
     with pytest.raises(Invalid, match="more than the limit of 3 per 1 hour"):
-        RateLimits(limited).take("create", "TENANT-123", 4)
+        RateLimits(limited).take("TENANT-123", {"create": 4})
 
 
 def test_a_share_is_free_again_when_its_time_is_over(tenants, eventually):
@@ -170,7 +170,7 @@ def test_a_share_is_free_again_when_its_time_is_over(tenants, eventually):
 
     def admitted():
         try:
-            rates.take("create", "TENANT-123")
+            rates.take("TENANT-123", {"create": 1})
         except RateLimited as error:
             assert error.retry_after_s == 1
             return False
@@ -197,3 +197,30 @@ def test_without_redis_each_process_limits_by_itself_says_so_once_and_comes_back
         socket.symlink_to(Path(servers.redis_url.removeprefix("unix://").split("?")[0]))
         assert create(api).status_code == 202
     assert ["answers again" in message for message in said()] == [False, True]
+
+
+def test_a_dry_run_is_no_pod_made(api):
+    for path, body in (("", POD), ("/bulk", bulk_of(POD))):
+        asked = [api.simulate_post(f"/internal/cloudpods{path}", json=body, params={"dryRun": "1"}) for _ in range(4)]
+        assert [answer.status_code for answer in asked] == [202] * 4, path
+    assert [create(api).status_code for _ in range(3)] == [202] * 3
+
+
+def test_a_batch_that_is_refused_for_one_kind_uses_up_none(api, rows, assert_problem):
+    for vmid in (9101, 9102):
+        rows.pod(vmid=vmid)
+    api.simulate_post("/internal/cloudpods/9101/destroy", json={"tenantId": "TENANT-123"})
+    both = bulk_of(POD, POD, POD, {"action": "destroy", "vmid": 9102})
+    assert refused(assert_problem, api.simulate_post("/internal/cloudpods/bulk", json=both))
+    assert [create(api).status_code for _ in range(3)] == [202] * 3
+
+
+def test_a_batch_over_the_quota_uses_up_nothing(api, sql, assert_problem):
+    sql("UPDATE tenant_quotas SET max_cloud_pods = 1")
+    for _ in range(4):
+        assert_problem(api.simulate_post("/internal/cloudpods/bulk", json=bulk_of(POD, POD)), 409, "quota_exceeded")
+    assert create(api).status_code == 202
+
+
+def bulk_of(*items):
+    return {"tenantId": "TENANT-123", "items": [{key: of for key, of in item.items() if key != "tenantId"} for item in items]}
