@@ -42,6 +42,8 @@ class DriftReport(Model):
     checked = peewee.IntegerField()
     counts = BinaryJSONField(default=dict, index=False)
     items = BinaryJSONField(default=list, index=False)
+    # Kinds of findings that are still to be mended by orders.
+    mends = BinaryJSONField(default=list, index=False)
     looked_at = peewee.DateTimeField()
     created_at = peewee.DateTimeField()
 
@@ -55,6 +57,15 @@ class DriftReport(Model):
             cls.select().where(cls.node == node_id).order_by(cls.created_at.desc(), cls.id.desc()).first()
         )
         return found
+
+    @classmethod
+    def to_mend(cls) -> list["DriftReport"]:
+        """Return the reports of which something is still to be mended, oldest first."""
+        return list(cls.select().where(peewee.SQL("mends <> '[]'::jsonb")).order_by(cls.created_at))
+
+    def mended(self) -> None:
+        """Keep what came of the mends; none are left to do."""
+        type(self).update(items=self.items, mends=[]).where(type(self).id == self.id).execute()
 
     @classmethod
     def newest_of_each(cls, after_name: str | None, node: str | None, limit: int) -> list["DriftReport"]:

@@ -1,8 +1,9 @@
 """RECONCILE: what a node has beside what the table says, from the clock to its report.
 
 However many pods the node has, an outcome is one read of them, one report and one INSERT of events; what is mended by orders
-costs an order each. A pod that is being changed, or was since the look began, is left to the next look. What is queued of a pod
-keeps it from being judged, but not from being followed: its node may be down, and then the order waits for just that.
+is ordered after it (`mend.py`). A pod that is being changed, or was since the look began, is left to the next look. What is
+queued of a pod keeps it from being judged, but not from being followed: its node may be down, and then the order waits for
+just that.
 """
 
 import json
@@ -55,12 +56,12 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
     seen = _seen(job, result)
     pods = _known(job, list(seen.rows))
     found = compare.findings(seen, pods)
-    _mend(found, seen, job.payload["mends"])
+    _follow(found, seen, job.payload["mends"])
     # Of a pod that is not judged only another place is found.
     found = [finding for finding in found if finding.pod is None or finding.pod.judged or finding.kind in compare.PLACES]
     items = [finding.as_json() for finding in found]
-    _tell(job, items)
     counts = Counter(finding.kind for finding in found)
+    _tell(job, items[:MAX_ITEMS], len(items))
     checked = sum(pod.judged and pod.node_id == seen.node_id for pod in pods)
     DriftReport.keep(
         node=seen.node_id,
@@ -70,6 +71,7 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
         checked=checked,
         counts=dict(counts),
         items=items[:MAX_ITEMS],
+        mends=[kind for kind in mend.KINDS if kind in job.payload["mends"] and kind in counts],
         looked_at=job.started_at,
     )
     state.keep(job, {"node": job.node_name, "checked": checked, "counts": dict(counts)})
@@ -85,7 +87,7 @@ def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def _mend(found: list[Finding], seen: Seen, allowed: list[str]) -> None:
+def _follow(found: list[Finding], seen: Seen, allowed: list[str]) -> None:
     to_follow = move.resolve(found, seen)
     if "moved" in allowed and to_follow:
         names = move.names(list(to_follow))
@@ -94,17 +96,24 @@ def _mend(found: list[Finding], seen: Seen, allowed: list[str]) -> None:
             for finding in moved:
                 finding.mend = {"node": names[node_id]}
     move.follow_with_jobs(seen.node_id)
-    for finding in found:
-        mend.mend(finding, allowed)
 
 
-def _tell(job: CloudPodJob, items: list[dict[str, Any]]) -> None:
-    """Record what this look found first."""
+def _tell(job: CloudPodJob, items: list[dict[str, Any]], count: int) -> None:
+    """Record which of the report's items this look found first, and once that it found more than a report lists."""
     before = DriftReport.newest(str(job.node_id))
     known = {compare.identity(item) for item in before.items} if before else set()
     # A pod that was followed has an event of its own.
     new = [item for item in items if compare.identity(item) not in known and not (item["kind"] == "moved" and item["mend"])]
-    database.execute_sql(_RECORD, (json.dumps([_event(job, item) for item in new]),))
+    told = [_event(job, item) for item in new]
+    if count > len(items) and not (before and sum(before.counts.values()) > len(before.items)):
+        told.append(_summary(job, items, count))
+    database.execute_sql(_RECORD, (json.dumps(told),))
+
+
+def _summary(job: CloudPodJob, items: list[dict[str, Any]], count: int) -> dict[str, Any]:
+    data = {"action": "DRIFT_NOT_ALL_TOLD", "seenOn": job.node_name, "job": job.id, "findings": count, "told": len(items)}
+    message = f"{count} findings on {job.node_name}: only the first {len(items)} are listed and told"
+    return {"id": None, "tenant_id": None, "message": message, "data": data}
 
 
 def _event(job: CloudPodJob, item: dict[str, Any]) -> dict[str, Any]:

@@ -81,6 +81,12 @@ class CloudPodJob(Model):
         return cls.get_or_none(of_pod & cls.status.in_(("queued", "running")))
 
     @classmethod
+    def changing(cls, cloud_pod_id: str) -> bool:
+        """Return whether a pod is being changed, or about to be by more than the clock."""
+        begun = (cls.status == "running") | ((cls.status == "queued") & (cls.lost | ~cls.scheduled))
+        return bool(cls.select().where(cls.cloud_pod_id == cloud_pod_id, cls.changes_pod, begun).exists())
+
+    @classmethod
     def unfinished_of_pod(cls, cloud_pod_id: str) -> int:
         """Return how many of a pod's jobs are not finished."""
         return int(cls.select().where(cls.cloud_pod_id == cloud_pod_id, cls.status.in_(("queued", "running"))).count())

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from shim.cloudpods import backup_schedule, node_sync, reconcile, sweep
+from shim.cloudpods import backup_schedule, mend, node_sync, reconcile, sweep
 from shim.config import Settings
 from shim.jobs import looks, state
 from shim.jobs.catalog import ACTIONS, FORGOTTEN, ONE_PER_NODE
@@ -46,6 +46,7 @@ def entries(settings: Settings, wakeups: Wakeups) -> tuple[Entry, ...]:
     return (
         *_looks(settings, wakeups),
         *(sweeps if settings.health_sweep_s else ()),
+        Entry("mend drift", LOOK_S, lambda: wakeups.announce(mend.mend_due())),
         Entry("forget old looks at nodes", FORGET_S, forget_old_looks),
         Entry("forget old Idempotency-Keys", FORGET_S, KeptAnswer.forget_old),
         Entry("collect lost jobs", settings.tick_s, collect_lost),

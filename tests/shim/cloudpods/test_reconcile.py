@@ -2,7 +2,7 @@
 
 import pytest
 
-from shim.cloudpods import reconcile
+from shim.cloudpods import mend, reconcile
 from shim.cloudpods.drift_models import KEEP, DriftReport
 from shim.jobs import looks
 from shim.scheduler import timetable
@@ -40,8 +40,9 @@ def looked(rows, sql):
         said = {"node": SEEN_AS[node], "pods": list(seen), "cluster": cluster, "elsewhere": list(elsewhere)}
         outcome.write(job, Outcome({node: said}, None))
         assert sql.row("cloud_pod_jobs", job.id)["status"] == "success"
+        mend.mend_due()
         report = DriftReport.newest(rows.node_id(node))
-        assert report.job_id == job.id
+        assert (report.job_id, report.mends) == (job.id, [])
         return [(item["kind"], item["vmid"]) for item in report.items]
 
     return write
@@ -246,6 +247,84 @@ def test_an_order_that_is_refused_is_told_and_the_report_stands(pod, looked, sql
     looked(row(pod(), status="stopped"), mends=["power"])
     (item,) = sql.value("SELECT items FROM drift_reports")
     assert item["mend"] == {"error": "no", "code": "quota_exceeded"}
+
+
+def ordered(sql):
+    return sql.value("SELECT count(*) FROM cloud_pod_jobs WHERE type IN ('POWER', 'SCALE')")
+
+
+def end(sql, status):
+    sql("UPDATE cloud_pod_jobs SET status = %s, finished_at = now() WHERE type = 'POWER' AND status = 'queued'", status)
+
+
+def test_the_report_is_there_before_the_first_order(pod, rows, sql, monkeypatch):
+    from shim.cloudpods import power
+
+    mine = pod()
+    job = rows.running("RECONCILE", tenant_id=None, payload={"mends": ["power"]}, started_at=sql.value("SELECT now()"))
+    outcome.write(job, Outcome({"lab1": {"node": "pve1", "pods": [row(mine, status="stopped")]}}, None))
+    assert (sql("SELECT mends FROM drift_reports"), ordered(sql)) == ([(["power"],)], 0)
+    give = power.power
+    seen = []
+    monkeypatch.setattr(power, "power", lambda *order: seen.append(sql.value("SELECT 1")) or give(*order))
+    assert [type for _, type in mend.mend_due()] == ["POWER"]
+    assert mend.mend_due() == []
+    assert ordered(sql) == 1
+
+
+def test_a_look_gives_no_more_orders_than_it_may_and_the_next_ones_the_rest(pod, looked, sql, monkeypatch):
+    monkeypatch.setattr(mend, "MAX_ORDERS", 2)
+    seen = [row(pod(vmid), vmid, status="stopped") for vmid in (9101, 9102, 9103)]
+    looked(*seen, mends=["power"])
+    assert ordered(sql) == 2
+    looked(*seen, mends=["power"])
+    assert ordered(sql) == 3
+
+
+def test_what_was_changed_since_the_look_is_not_mended(pod, rows, sql):
+    one, two = pod(), pod(9102, tenant_id=OTHER_TENANT)
+    job = rows.running("RECONCILE", tenant_id=None, payload={"mends": ["power"]}, started_at=sql.value("SELECT now()"))
+    stopped = [row(one, status="stopped"), row(two, 9102, OTHER_TENANT, status="stopped")]
+    outcome.write(job, Outcome({"lab1": {"node": "pve1", "pods": stopped}}, None))
+    sql("UPDATE cloud_pods SET wanted_power = 'stopped' WHERE id = %s", one)
+    rows.job("SNAPSHOT", pod=two, tenant_id=OTHER_TENANT)
+    assert (mend.mend_due(), ordered(sql)) == ([], 0)
+
+
+def test_a_mend_that_failed_is_not_tried_again_at_once(pod, looked, sql):
+    mine = row(pod(), status="stopped")
+    looked(mine, mends=["power"])
+    end(sql, "failed")
+    looked(mine, mends=["power"])
+    assert ordered(sql) == 1
+    assert (
+        sql.value("SELECT items -> 0 -> 'mend' ->> 'code' FROM drift_reports ORDER BY created_at DESC LIMIT 1") == "mend_paused"
+    )
+    sql("UPDATE cloud_pod_jobs SET finished_at = now() - interval '61 min' WHERE type = 'POWER'")
+    looked(mine, mends=["power"])
+    assert ordered(sql) == 2
+
+
+def test_a_mend_that_comes_to_nothing_is_given_up_and_told_once(pod, looked, sql, monkeypatch):
+    monkeypatch.setattr(mend, "MAX_TRIES", 2)
+    mine, other = row(pod(), status="stopped"), row(pod(9102, tenant_id=OTHER_TENANT), 9102, OTHER_TENANT, status="stopped")
+    for _ in range(4):
+        looked(mine, mends=["power"])
+        end(sql, "success")
+    assert ordered(sql) == 2
+    assert [event[2] for event in actions(sql, "DRIFT_MEND_GIVEN_UP")] == ["DRIFT_MEND_GIVEN_UP"]
+    looked(mine, other, mends=["power"])
+    assert ordered(sql) == 3
+
+
+def test_more_findings_than_a_report_lists_are_told_once(pod, looked, sql, monkeypatch):
+    monkeypatch.setattr(reconcile, "MAX_ITEMS", 2)
+    for vmid in (9101, 9102, 9103, 9104):
+        pod(vmid)
+    for _ in range(3):
+        assert len(looked()) == 2
+    assert len(actions(sql, "DRIFT_FOUND")) == 2
+    assert len(actions(sql, "DRIFT_NOT_ALL_TOLD")) == 1
 
 
 # A pod that moved
