@@ -47,6 +47,15 @@ EXPECTED = {
     "/cloudpods/{reference}/events": ["GET"],
     "/tenants/{tenant_id}/events": ["GET"],
     "/events": ["GET"],
+    "/nodes": ["GET", "POST"],
+    "/nodes/{node}": ["GET", "PUT", "DELETE"],
+    "/nodes/{node}/cordon": ["POST"],
+    "/nodes/{node}/uncordon": ["POST"],
+    "/nodes/{node}/drain": ["POST"],
+    "/address-pools": ["GET", "POST"],
+    "/address-pools/{pool}": ["GET", "PUT", "DELETE"],
+    "/regions": ["GET"],
+    "/regions/{region}": ["GET", "PUT"],
 }
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -66,6 +75,8 @@ def filled(path):
         "user_id": "no-such-user",
         "plan_id": "no-such-plan",
         "token_id": "no-such-token",
+        "pool": "no-such-pool",
+        "region": "no-such-region",
     }
     return path.format(reference="9101", tenant_id="TENANT-123", name="before", node="lab1", **ids)
 
