@@ -67,7 +67,8 @@ def adopt(node_name: str, request: AdoptPod) -> tuple[CloudPodJob, CloudPod]:
     """Write pod, allocation, job and event in one transaction; the pod is active only after the node's part is done."""
     with database.atomic():
         planned = plan(node_name, request)
-        was = _as_it_was(planned)
+        # Before its row, and its share with it, are overwritten.
+        was, share = _as_it_was(planned), _share(planned)
         pod = _row(planned, request.vmid)
         _book(pod)
         job = submit(
@@ -75,7 +76,7 @@ def adopt(node_name: str, request: AdoptPod) -> tuple[CloudPodJob, CloudPod]:
             tenant_id=pod.tenant_id,
             cloud_pod_id=pod.id,
             node_id=planned.node.id,
-            payload={**request.payload(), "node": node_name, **({"earlier": was} if was else {})},
+            payload={**request.payload(), "node": node_name, **({"earlier": was, "share": share} if was else {})},
             requested_by=request.requested_by,
         )
         ledger.reserve(pod.tenant_id, job.id, pod.id, change.amount_of(pod))
@@ -115,7 +116,7 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
     pod = change.pod_of(job)
     if pod.status == "provisioning":
         pod.change(**{"status": "failed", "error": failure["msg"], **job.payload.get("earlier", {})})
-        change.give_back(job, pod)
+        _give_back(job, CloudPod.find(pod.id))
     change.record(
         "ERROR",
         f"CloudPod not adopted: {failure['msg']}",
@@ -167,12 +168,29 @@ def _identity(request: AdoptPod, owner: dict[str, Any]) -> tuple[str, CloudPod |
 
 
 def _as_it_was(planned: Plan) -> dict[str, Any]:
-    """Return the columns of a deleted pod's row that the adoption overwrites, as a job's payload can hold them."""
+    """Return the columns of the earlier pod's row that the adoption overwrites, as a job's payload can hold them."""
     pod = planned.earlier
-    if pod is None or pod.status != "deleted":
+    if pod is None:
         return {}
     deleted = {"status": pod.status, "deleted_at": iso(pod.deleted_at), "error": pod.error}
     return {**deleted, "node": pod.node_id, "region": pod.region, **{name: getattr(pod, name) for name in planned.columns}}
+
+
+def _share(planned: Plan) -> list[int] | None:
+    """Return what the earlier pod, which failed and left something, has of its node still."""
+    share = Allocation.of_pod(planned.pod_id)
+    return None if share is None else [share.used_cpu_cores, share.used_memory_mb, share.used_disk_gb]
+
+
+def _give_back(job: CloudPodJob, pod: CloudPod) -> None:
+    """Free what the adoption took; what the pod had before, since something of it is on its node, it has again."""
+    share = job.payload.get("share")
+    if share is None:
+        change.give_back(job, pod)
+        return
+    ledger.release(job.id)
+    Allocation.release(pod.id)
+    Allocation.take(pod.node, pod.id, pod.tenant_id, *share)
 
 
 def _row(planned: Plan, vmid: int) -> CloudPod:

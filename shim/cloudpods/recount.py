@@ -92,6 +92,39 @@ class _Pod:
     making: bool
 
 
+@dataclass(frozen=True)
+class _Stale:
+    """An open entry of a job that is over."""
+
+    job_id: str
+    cloud_pod_id: str
+    amount: Amount
+
+
+@dataclass(frozen=True)
+class _Count:
+    """What a tenant has by its ledger, and its pods."""
+
+    total: Amount
+    stale: list[_Stale]
+    pods: list[_Pod]
+
+    def wrong(self) -> set[str]:
+        """Return the ids of the pods with something that is not as it should be."""
+        differing = {pod.id for pod in self.pods if pod.size != pod.has or _share_differs(pod)}
+        return differing | {row.cloud_pod_id for row in self.stale}
+
+    def differences(self, tenant_id: str, used: Amount) -> list[Difference]:
+        """Return what is not as it should be; `used` is what the quota says."""
+        shares = [pod for pod in self.pods if _share_differs(pod)]
+        return [
+            *([Difference("used", tenant_id, None, None, self.total, used)] if self.total != used else []),
+            *(Difference("reservation", tenant_id, row.cloud_pod_id, None, NONE, row.amount) for row in self.stale),
+            *(Difference("pod", tenant_id, pod.id, pod.vmid, pod.size, pod.has) for pod in self.pods if pod.size != pod.has),
+            *(Difference("share", tenant_id, pod.id, pod.vmid, pod.booked, pod.share) for pod in shares),
+        ]
+
+
 def tenants() -> Iterator[str]:
     """Yield the ids of all tenants, deleted ones too: what they had must have been given back."""
     after = ""
@@ -103,25 +136,38 @@ def tenants() -> Iterator[str]:
 def recount(tenant_id: str, *, mend: bool) -> list[Difference]:
     """Return what is not as it should be of a tenant's quota, mended if asked."""
     with database.atomic():
+        # Pods before the quota, as every order locks them: what is written of a pod needs its row.
+        held = _hold(_count(tenant_id).wrong()) if mend else set()
         _, used = TenantQuota.balance(tenant_id)
-        total = QuotaEntry.total(tenant_id)
-        stale = db.rows(_STALE, (tenant_id,))
-        pods = [_pod(row) for row in db.rows(_PODS, (tenant_id,))]
+        counted = _count(tenant_id)
         if mend:
-            # What is used first: what is mended after it is added to it.
-            correction.use(tenant_id, total, used)
-            correction.release([row[0] for row in stale])
-            wrong = [pod for pod in pods if pod.size != pod.has]
-            made = {pod.id for pod in wrong if pod.making}
-            correction.correct(tenant_id, {pod.id: pod.size - pod.has for pod in wrong}, made)
-            for pod in filter(_share_differs, pods):
-                _mend_share(tenant_id, pod)
-        return [
-            *([Difference("used", tenant_id, None, None, total, used)] if total != used else []),
-            *(Difference("reservation", tenant_id, row[1], None, NONE, Amount(*row[2:])) for row in stale),
-            *(Difference("pod", tenant_id, pod.id, pod.vmid, pod.size, pod.has) for pod in pods if pod.size != pod.has),
-            *(Difference("share", tenant_id, pod.id, pod.vmid, pod.booked, pod.share) for pod in filter(_share_differs, pods)),
-        ]
+            _mend(tenant_id, counted, used, held)
+        return counted.differences(tenant_id, used)
+
+
+def _count(tenant_id: str) -> _Count:
+    stale = [_Stale(row[0], row[1], Amount(*row[2:])) for row in db.rows(_STALE, (tenant_id,))]
+    pods = [_pod(row) for row in db.rows(_PODS, (tenant_id,))]
+    return _Count(QuotaEntry.total(tenant_id), stale, pods)
+
+
+def _hold(cloud_pod_ids: set[str]) -> set[str]:
+    """Lock these pods' rows, in one order; return which they are."""
+    found = db.rows("SELECT id FROM cloud_pods WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (list(cloud_pod_ids),))
+    return {id for (id,) in found}
+
+
+def _mend(tenant_id: str, counted: _Count, used: Amount, held: set[str]) -> None:
+    """Mend what differs; of a pod only if it is held. One that began to differ since is the next recount's."""
+    # What is used first: what is mended after it is added to it.
+    correction.use(tenant_id, counted.total, used)
+    correction.release([row.job_id for row in counted.stale if row.cloud_pod_id in held])
+    pods = [pod for pod in counted.pods if pod.id in held]
+    wrong = [pod for pod in pods if pod.size != pod.has]
+    made = {pod.id for pod in wrong if pod.making}
+    correction.correct(tenant_id, {pod.id: pod.size - pod.has for pod in wrong}, made)
+    for pod in filter(_share_differs, pods):
+        _mend_share(tenant_id, pod)
 
 
 def _share_differs(pod: _Pod) -> bool:

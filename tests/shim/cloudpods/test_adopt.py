@@ -425,3 +425,14 @@ def test_what_a_failed_create_left_is_counted_once_when_it_is_adopted(looked, as
     sql("UPDATE tenant_quotas SET max_cloud_pods = 1")
     ended(ask(), adopted(owner={"tenant": TENANT, "pod": pod}))
     assert used(sql) == (1, 2, 1024, 12)
+
+
+def test_what_a_failed_create_left_stays_counted_when_its_adoption_fails(looked, ask, ended, rows, sql):
+    pod = rows.pod("lab2", vmid=5001, status="failed", cores=1, memory_mb=512, disk_gb=8)
+    before = sql.row("cloud_pods", pod)
+    looked(container(owner={"tenant": TENANT, "pod": pod}))
+    after = ended(ask(), failure=FAILED)
+    assert {**after, "updated_at": None} == {**before, "updated_at": None}
+    assert (used(sql), used(sql, OTHER_TENANT)) == ((1, 1, 512, 8), (0, 0, 0, 0))
+    shares = "SELECT node_id, used_cpu_cores, used_memory_mb, used_disk_gb FROM cloud_pod_allocations"
+    assert sql(shares) == [(rows.node_id("lab2"), 1, 512, 8)]

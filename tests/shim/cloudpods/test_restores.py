@@ -88,6 +88,16 @@ def test_a_restore_that_worked_is_a_success_whatever_the_node_says_oddly(restore
     assert {name: pod[name] for name in odd} == {name: known[name] for name in odd}
 
 
+def test_in_place_reserves_the_size_of_then(restore, source, rows, sql, assert_problem):
+    sql("UPDATE cloud_pod_backups SET cores = 6, memory_mb = 1024")
+    sql("UPDATE tenant_quotas SET max_cpu_cores = 5, follows_plan = false")
+    assert_problem(restore(force=True), 409, "quota_exceeded")
+    assert sql.counts()["cloud_pod_jobs"] == 0
+    sql("UPDATE tenant_quotas SET max_cpu_cores = 6")
+    assert restore(force=True).status_code == 202
+    assert sql.value("SELECT used_cpu_cores FROM cloud_pod_allocations") == 6
+
+
 def test_in_place_without_force_says_what_would_be_lost_and_how_to_go_on(restore, source, sql, assert_problem):
     answer = restore()
     assert_problem(answer, 409, "restore_needs_force")

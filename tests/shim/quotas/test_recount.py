@@ -1,7 +1,10 @@
 """`cloudpods quota recount`: every way in which ledger, pods, quotas and shares can differ is found, told and mended."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
+import psycopg2
 import pytest
 from click.testing import CliRunner
 
@@ -23,6 +26,10 @@ FAULTS = {
     "pod that failed clean": (
         "DELETE FROM cloud_pod_allocations a USING cloud_pods p WHERE p.id = a.cloud_pod_id AND p.vmid = 9101;"
         "UPDATE cloud_pods SET status = 'failed' WHERE vmid = 9101"
+    ),
+    "pod that is deleting with nothing left": (
+        "DELETE FROM cloud_pod_allocations a USING cloud_pods p WHERE p.id = a.cloud_pod_id AND p.vmid = 9101;"
+        "UPDATE cloud_pods SET status = 'deleting' WHERE vmid = 9101"
     ),
     "entry": "DELETE FROM quota_entries WHERE job_id IS NULL",
     "entry of a pod that is being made": "DELETE FROM quota_entries WHERE state = 'reserved'",
@@ -179,3 +186,27 @@ def test_what_a_pod_is_ordered_to_grow_or_shrink_to_is_no_difference(estate, api
         assert answer.status_code == 202
     result = cloudpods("--dry-run")
     assert result.exit_code == 0, result.output
+
+
+def test_a_recount_waits_for_a_pods_order_before_it_holds_the_quota(rows, sql, servers, eventually):
+    pod = rows.pod(vmid=9101)
+    sql("UPDATE cloud_pods SET cores = 7")
+    with closing(psycopg2.connect(servers.database_url)) as other, ThreadPoolExecutor(1) as thread:
+        cursor = other.cursor()
+        # As every order: first its pod, then the quota.
+        cursor.execute("SELECT id FROM cloud_pods WHERE id = %s FOR UPDATE", (pod,))
+
+        def mend():
+            with db.session():
+                return recount(TENANT, mend=True)
+
+        mending = thread.submit(mend)
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        eventually(lambda: sql.value(waiting) == 1)
+        cursor.execute("SET lock_timeout = '2s'")
+        cursor.execute("SELECT 1 FROM tenant_quotas WHERE tenant_id = %s FOR UPDATE", (TENANT,))
+        cursor.execute("UPDATE cloud_pods SET cores = 3")
+        other.commit()
+        found = mending.result()
+    assert [(row.kind, row.expected.cores, row.found.cores) for row in found] == [("pod", 3, 2), ("share", 3, 2)]
+    assert sql.value("SELECT used_cpu_cores FROM tenant_quotas WHERE tenant_id = %s", TENANT) == 3
