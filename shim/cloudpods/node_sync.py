@@ -9,7 +9,7 @@ from typing import Any
 from shim import db
 from shim.errors import CloudPodsError
 from shim.events.models import CloudPodEvent
-from shim.jobs import events, state
+from shim.jobs import looks, state
 from shim.jobs.models import CloudPodJob
 from shim.nodes.models import CloudPodNode
 
@@ -40,12 +40,13 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
     CloudPodNode.update(**found, node_name=node_name, synced_at=db.now()).where(CloudPodNode.id == node.id).execute()
     if before != found:
         _tell(job, before, found)
+    looks.tell_success(job)
     state.keep(job, {"node": job.node_name, "version": said.get("version"), **found})
 
 
 def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
     """What was known of the node stays."""
-    events.record(job, "WARN", f"{job.node_name} not synced: {failure['msg']}", action="NODE_SYNC_FAILED", node=job.node_name)
+    looks.tell_failure(job, f"{job.node_name} not synced: {failure['msg']}", action="NODE_SYNC_FAILED")
 
 
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
@@ -55,8 +56,11 @@ def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
 
 def _totals(facts: dict[str, Any]) -> dict[str, Any]:
     """Return what a node's facts mean for its row: only what they tell."""
-    usable = [row for row in facts.get("storages") or [] if row.get("active")]
-    disk = next((row.get("total_gb") for row in usable if row.get("name") == facts.get("storage")), None)
+    rows = facts.get("storages")
+    named = [row for row in rows if isinstance(row, dict) and row.get("name")] if isinstance(rows, list) else []
+    # A row that does not say whose it is says nothing of the others.
+    usable = [row for row in named if row.get("active")]
+    disk = next((row.get("total_gb") for row in usable if row["name"] == facts.get("storage")), None)
     numbers = {"total_cpu_cores": facts.get("cores"), "total_memory_mb": facts.get("memory_mb"), "total_disk_gb": disk}
     told = {name: number for name, number in numbers.items() if isinstance(number, int) and 0 < number <= _HIGHEST}
     return {**told, **({"storages": sorted(str(row["name"]) for row in usable)} if usable else {})}

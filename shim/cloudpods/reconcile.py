@@ -15,7 +15,7 @@ from shim.cloudpods.compare import Finding, Pod, Seen
 from shim.cloudpods.drift_models import DriftReport
 from shim.db import database
 from shim.errors import CloudPodsError
-from shim.jobs import events, state
+from shim.jobs import looks, state
 from shim.jobs.models import CloudPodJob
 
 TYPE = "RECONCILE"
@@ -74,12 +74,13 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
         mends=[kind for kind in mend.KINDS if kind in job.payload["mends"] and kind in counts],
         looked_at=job.started_at,
     )
+    looks.tell_success(job)
     state.keep(job, {"node": job.node_name, "checked": checked, "counts": dict(counts)})
 
 
 def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
     """The last report stays."""
-    events.record(job, "WARN", f"{job.node_name} not compared: {failure['msg']}", action="RECONCILE_FAILED", node=job.node_name)
+    looks.tell_failure(job, f"{job.node_name} not compared: {failure['msg']}", action="RECONCILE_FAILED")
 
 
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:

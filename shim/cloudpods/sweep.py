@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from shim import db
-from shim.cloudpods import change, host_key, verdict
+from shim.cloudpods import host_key, verdict
 from shim.config import DRILL_VMIDS
 from shim.db import database
 from shim.errors import CloudPodsError
-from shim.jobs import state
+from shim.jobs import looks, state
 from shim.jobs.models import CloudPodJob
 from shim.jobs.submit import submit
 
@@ -105,18 +105,13 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
         "skipped": odd,
     }
     # A job row holds the sum of what was seen, not the rows of a thousand pods, which are with the pods now.
+    looks.tell_success(job)
     state.keep(job, kept)
 
 
 def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
     """The last known health of every pod stays."""
-    change.record(
-        "WARN",
-        f"Health of the pods on {job.node_name} not known: {failure['msg']}",
-        job,
-        action="HEALTH_SWEEP_FAILED",
-        node=job.node_name,
-    )
+    looks.tell_failure(job, f"Health of the pods on {job.node_name} not known: {failure['msg']}", action="HEALTH_SWEEP_FAILED")
 
 
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:

@@ -7,10 +7,20 @@ Call inside the one transaction that all of it belongs to.
 
 from typing import Any
 
+from shim import db
+from shim.db import database
 from shim.jobs import rehearsal, state
 from shim.jobs.catalog import ACTIONS
 from shim.jobs.models import CloudPodJob
 from shim.quotas import ledger
+
+# Others wait for their pod, which is on that node; these could be made on another one.
+_STRANDED = """
+SELECT j.id FROM cloud_pod_jobs j JOIN cloud_pod_nodes n ON n.id = j.node_id
+WHERE n.status = 'offline' AND j.status = 'queued' AND j.attempt = 0 AND j.created_at < now() - interval '1 hour'
+  AND (j.type IN ('CREATE', 'ADOPT') OR (j.type = 'RESTORE' AND j.payload @> '{"asNew": true}'))
+ORDER BY j.created_at LIMIT 100
+"""
 
 
 def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
@@ -48,6 +58,22 @@ def fail_followers(job: CloudPodJob, why: str) -> None:
         failure = {"msg": msg, "retryable": False, "left_behind": "nothing", "unbegun": True}
         state.fail_unbegun(follower, failure)
         _mean_failure(follower, failure)
+
+
+def fail_stranded() -> None:
+    """Fail what was to make a pod on a node that is offline and was not begun within an hour: it holds quota and a place."""
+    for (job_id,) in db.rows(_STRANDED):
+        with database.atomic():
+            job = CloudPodJob.find(job_id)
+            # The pod before its job, as everywhere.
+            db.rows("SELECT 1 FROM cloud_pods WHERE id = %s FOR UPDATE", (job.cloud_pod_id,))
+            if db.rows(
+                "SELECT 1 FROM cloud_pod_jobs WHERE id = %s AND status = 'queued' AND attempt = 0 FOR UPDATE", (job_id,)
+            ):
+                msg = f"not begun: node {job.node_name} is offline; order it anew, on another node"
+                failure = {"msg": msg, "retryable": False, "left_behind": "nothing", "unbegun": True}
+                state.fail_unbegun(job, failure)
+                _mean_failure(job, failure)
 
 
 def _mean_failure(job: CloudPodJob, failure: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from shim import db
 from shim.db import database
+from shim.jobs import events
 from shim.jobs.models import CloudPodJob
 from shim.jobs.submit import submit
 from shim.nodes.models import CloudPodNode
@@ -43,6 +44,20 @@ def may_be_asked() -> tuple[str, ...]:
     return tuple(
         name for (name,) in db.rows("SELECT name FROM cloud_pod_nodes WHERE status = ANY(%s) ORDER BY name", (list(_UP),))
     )
+
+
+def tell_failure(job: CloudPodJob, message: str, *, action: str) -> None:
+    """Record that a look failed, unless the one before did: a node that is down for days is one event, not one a look."""
+    if not CloudPodJob.failed_before(job):
+        events.record(job, "WARN", message, action=action, node=job.node_name)
+
+
+def tell_success(job: CloudPodJob) -> None:
+    """Record that looks of this kind succeed again, when the one before failed."""
+    if CloudPodJob.failed_before(job):
+        events.record(
+            job, "INFO", f"{job.node_name} answers again: {job.type}", action="LOOK_SUCCEEDS_AGAIN", node=job.node_name
+        )
 
 
 def _alone(type: str) -> None:

@@ -137,6 +137,13 @@ class CloudPodJob(Model):
         return found
 
     @classmethod
+    def failed_before(cls, job: "CloudPodJob") -> bool:
+        """Return whether the look of this kind at the same node that ended before this one failed."""
+        ended = cls._of_node(str(job.node_id), job.type).where(cls.id != job.id, cls.status.in_(("success", "failed")))
+        before = ended.first()
+        return before is not None and before.status == "failed"
+
+    @classmethod
     def last_of_node(cls, node_id: str, type: str) -> "CloudPodJob | None":
         """Return a node's last successful job of this type, if there is one."""
         found: CloudPodJob | None = cls._of_node(node_id, type).where(cls.status == "success").first()

@@ -10,7 +10,7 @@ import redis
 
 from shim.cloudpods import backup_schedule, mend, node_sync, reconcile, sweep
 from shim.config import Settings
-from shim.jobs import looks, state
+from shim.jobs import ending, looks, state
 from shim.jobs.catalog import ACTIONS, FORGOTTEN, ONE_PER_NODE
 from shim.jobs.queue import Wakeups
 from shim.tenants.kept_answers import KeptAnswer
@@ -46,6 +46,7 @@ def entries(settings: Settings, wakeups: Wakeups) -> tuple[Entry, ...]:
     return (
         *_looks(settings, wakeups),
         *(sweeps if settings.health_sweep_s else ()),
+        Entry("fail stranded jobs", LOOK_S, ending.fail_stranded),
         Entry("mend drift", LOOK_S, lambda: wakeups.announce(mend.mend_due())),
         Entry("forget old looks at nodes", FORGET_S, forget_old_looks),
         Entry("forget old Idempotency-Keys", FORGET_S, KeptAnswer.forget_old),

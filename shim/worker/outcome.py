@@ -10,6 +10,7 @@ from shim import db
 from shim.db import database, storable
 from shim.errors import CloudPodsError
 from shim.jobs import ending, events, state
+from shim.jobs.catalog import ACTIONS
 from shim.jobs.models import CloudPodJob
 from shim.worker.failure import NOTHING, UNKNOWN
 from shim.worker.playbook import Outcome
@@ -85,6 +86,9 @@ def is_older(moment: datetime) -> bool:
 
 
 def _note(job: CloudPodJob, action: str, failure: dict[str, Any], pause_s: float) -> None:
+    if not ACTIONS[job.type].keeps_events:
+        # A look by the clock: nobody follows it, and its end is told.
+        return
     events.record(
         job,
         "WARN",

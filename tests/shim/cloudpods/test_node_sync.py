@@ -70,3 +70,39 @@ def test_nodes_that_are_offline_are_not_asked(sql):
     sql("UPDATE cloud_pod_nodes SET status = 'offline' WHERE name = 'lab2'")
     assert looks.may_be_asked() == ("lab1",)
     assert [job.node.name for job in looks.order_due("NODE_SYNC", 86400, {})] == ["lab1"]
+
+
+def test_a_storage_without_a_name_is_passed_over(synced):
+    odd = [{"active": True, "total_gb": 9}, "x", storage("main")]
+    assert synced(cores=4, storage="main", storages=odd)[2:4] == (1124, ["main"])
+    assert synced(cores=8, storages="none")[3] == ["main"]
+
+
+@pytest.mark.parametrize("type", ["NODE_SYNC", "RECONCILE", "HEALTH_SWEEP"])
+def test_a_node_that_is_down_is_told_once_and_once_that_it_answers_again(rows, sql, type):
+    def look(node="lab1", result=None):
+        payload = {"mends": []} if type == "RECONCILE" else {}
+        for tries in (1, 2):
+            job = rows.running(type, node=node, tenant_id=None, payload=payload, tries=tries)
+            if result is None:
+                outcome.write(job, Outcome(None, {"msg": "cannot reach", "retryable": True, "left_behind": "unknown"}))
+                sql("DELETE FROM cloud_pod_jobs WHERE status = 'queued'")
+            elif tries == 2:
+                outcome.write(job, Outcome({node: result}, None))
+            else:
+                sql("DELETE FROM cloud_pod_jobs WHERE id = %s", job.id)
+
+    def told():
+        told = "SELECT data ->> 'action', data ->> 'node' FROM cloud_pod_events WHERE data ->> 'action' <> 'NODE_SYNCED' ORDER BY seq"
+        return [(action.removeprefix(type), node) for action, node in sql(told)]
+
+    fine = {"NODE_SYNC": {"facts": {"cores": 4}}, "RECONCILE": {"pods": []}, "HEALTH_SWEEP": {"health": []}}[type]
+    for _ in range(3):
+        look()
+    look("lab2")
+    assert told() == [("_FAILED", "lab1"), ("_FAILED", "lab2")]
+    for _ in range(2):
+        look(result=fine)
+    assert told()[2:] == [("LOOK_SUCCEEDS_AGAIN", "lab1")]
+    look()
+    assert told()[3:] == [("_FAILED", "lab1")]
