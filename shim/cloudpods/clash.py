@@ -39,7 +39,8 @@ def avoid(job: CloudPodJob, failure: dict[str, Any]) -> dict[str, Any] | None:
 def _another(job: CloudPodJob, pod: CloudPod, taken: str) -> dict[str, Any] | None:
     if taken == "vmid" and job.payload.get("autoVmid"):
         return _another_vmid(job, pod)
-    if taken == "ip" and job.payload.get("autoIp") and pod.ip:
+    # Where the node chose it, it clashes with nobody's; one that the pod lost to another one meanwhile was the shim's choice.
+    if taken == "ip" and job.payload.get("autoIp") and (pod.ip or once.chooses_address(pod.node)):
         return _another_address(job, pod)
     return None
 
@@ -48,6 +49,8 @@ def _another_vmid(job: CloudPodJob, pod: CloudPod) -> dict[str, Any]:
     lock("vmid")
     before = pod.vmid
     pod.change(vmid=once.next_vmid(pod.region, but=once.foreign()[0]))
+    # A destroy that was ordered meanwhile is to look at the pod and at nobody else's container.
+    CloudPodJob.follow_vmid(pod.id, pod.vmid)
     change.record("WARN", f"vmid {before} is somebody else's", job, action="VMID_CHANGED", before=before, after=pod.vmid)
     return {"vmid": pod.vmid}
 
@@ -56,5 +59,7 @@ def _another_address(job: CloudPodJob, pod: CloudPod) -> dict[str, Any]:
     lock("vmid")
     before = pod.ip
     pod.change(ip=once.address(pod.node, None, but=[before]))
-    change.record("WARN", f"address {before} is somebody else's", job, action="IP_CHANGED", before=before, after=pod.ip)
+    change.record(
+        "WARN", f"address {before or 'asked for'} is somebody else's", job, action="IP_CHANGED", before=before, after=pod.ip
+    )
     return {}

@@ -8,7 +8,7 @@ from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import CreatePod
 from shim.config import Settings
 from shim.db import database, lock
-from shim.errors import Invalid
+from shim.errors import Conflict, Invalid
 from shim.jobs.models import CloudPodJob
 from shim.jobs.submit import submit
 from shim.nodes.candidates import Size
@@ -91,7 +91,7 @@ def description(job: CloudPodJob) -> dict[str, Any]:
     """Return the extra vars that say what the new pod is to be; how large its disk is, an archive says itself."""
     pod = _pod(job)
     # The pod's own, which the shim may have chosen. One that it lost to another pod is still asked for: the node refuses it.
-    ip = pod.ip or job.payload.get("ip")
+    ip = pod.ip or job.payload.get("ip") or _next_address(job, pod)
     address = {"ip": ip} if ip else {"auto_ip": True}
     return {
         **change.guard(job, pod),
@@ -103,6 +103,21 @@ def description(job: CloudPodJob) -> dict[str, Any]:
         "storage": pod.storage,
         "bridge": pod.bridge,
     }
+
+
+def _next_address(job: CloudPodJob, pod: CloudPod) -> str:
+    """Return another address, now the pod's, for the one of a shared pool that it lost; "" where the node chooses."""
+    if job.dry_run or not once.chooses_address(pod.node):
+        return ""
+    try:
+        with database.atomic():
+            held = change.pod_of(job)
+            lock("vmid")
+            held.change(ip=once.address(held.node, None))
+            return held.ip
+    except Conflict:
+        # None is left. The node, which looks for itself, says so or has one all the same.
+        return ""
 
 
 def _pod(job: CloudPodJob) -> CloudPod:

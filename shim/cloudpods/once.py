@@ -76,6 +76,11 @@ def address(node: CloudPodNode, wanted: str | None, *, but: Collection[str] = ()
     return found
 
 
+def chooses_address(node: CloudPodNode) -> bool:
+    """Return whether the shim, and not the node itself, chooses the addresses of its new pods."""
+    return node.address_pool is not None and node.address_pool.is_shared()
+
+
 def foreign() -> tuple[set[int], set[str]]:
     """Return the vmids and the addresses of containers that are none of ours, by the last look at each node."""
     rows = db.rows(_FOREIGN)

@@ -125,6 +125,15 @@ class CloudPodJob(Model):
         return cls.get_or_none(of_vmid & unfinished & ((cls.status == "running") | cls.lost))
 
     @classmethod
+    def follow_vmid(cls, cloud_pod_id: str, vmid: int) -> None:
+        """Let the queued jobs of a new pod, which has another vmid by now, be about that one."""
+        db.rows(
+            "UPDATE cloud_pod_jobs SET payload = jsonb_set(payload, '{vmid}', to_jsonb(%s))"
+            " WHERE cloud_pod_id = %s AND status = 'queued' AND payload ? 'vmid' RETURNING id",
+            (vmid, cloud_pod_id),
+        )
+
+    @classmethod
     def waiting_for(cls, job_id: str) -> list["CloudPodJob"]:
         """Return the jobs that wait for this one's success."""
         with_node = cls.select(cls, CloudPodNode).join(CloudPodNode, peewee.JOIN.LEFT_OUTER)

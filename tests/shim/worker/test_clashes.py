@@ -107,6 +107,8 @@ def test_what_was_asked_for_fails_and_says_what_is_taken(run, sql, type, further
     ids=["something is left", "another word", "an address that the node chose", "no word"],
 )
 def test_any_other_failure_stands(run, sql, failure, held):
+    # No pool is shared: the nodes choose.
+    sql("UPDATE cloud_pod_nodes SET address_pool_id = NULL")
     job = run(held=held)
     outcome.write(job, failure)
     assert sql.row("cloud_pod_jobs", job.id)["status"] == "failed"
@@ -146,6 +148,28 @@ def test_vmids_of_other_pods_and_those_known_as_foreign_are_passed_over(run, row
     assert sql.row("cloud_pods", job.cloud_pod_id)["vmid"] == 10003
 
 
+def test_an_address_that_was_lost_to_another_pod_while_it_was_asked_for_is_picked_anew(run, rows, sql):
+    rows.pod(ip="10.1.10.50", tenant_id=OTHER_TENANT)
+    job = run(ip="")
+    outcome.write(job, taken("ip"))
+    assert (sql.row("cloud_pod_jobs", job.id)["status"], sql.row("cloud_pods", job.cloud_pod_id)["ip"]) == (
+        "queued",
+        "10.1.10.51",
+    )
+
+
+@MAKERS
+@pytest.mark.parametrize("left", [True, False])
+def test_an_address_that_was_lost_before_the_job_began_is_replaced_by_the_pools_next(run, rows, sql, type, further, left):
+    rows.pod(ip="10.1.10.50", tenant_id=OTHER_TENANT)
+    if not left:
+        sql("UPDATE address_pools SET first_ip = '10.1.10.50', last_ip = '10.1.10.50' WHERE name = 'lab1-pool'")
+    job = run(type, ip="", **further)
+    given = ACTIONS[type].handler.variables(job)
+    assert (given.get("ip"), given.get("auto_ip")) == (("10.1.10.51", None) if left else (None, True))
+    assert sql.row("cloud_pods", job.cloud_pod_id)["ip"] == ("10.1.10.51" if left else "")
+
+
 def test_there_is_an_end_to_it(run, sql):
     job = run(clashes=clash.AT_MOST - 1)
     outcome.write(job, taken("vmid"))
@@ -168,12 +192,16 @@ def test_when_none_is_left_the_nodes_refusal_is_told(run, sql, what):
     assert sql.value("SELECT next_vmid FROM regions") == 10001
 
 
-def test_a_pod_to_be_destroyed_gets_a_vmid_that_can_be_destroyed(run, sql):
+def test_a_pod_to_be_destroyed_gets_a_vmid_that_can_be_destroyed(run, rows, sql):
     """Under the old one its destroy would find somebody else's container, and be refused for ever."""
     job = run(status="deleting")
+    destroy = rows.job("DESTROY", pod=job.cloud_pod_id, payload={"vmid": 10000, "tenantId": TENANT})
+    other = rows.job("DESTROY", pod=rows.pod(tenant_id=OTHER_TENANT), payload={"vmid": 10000})
     outcome.write(job, taken("vmid"))
     pod = sql.row("cloud_pods", job.cloud_pod_id)
     assert (pod["vmid"], pod["status"]) == (10001, "deleting")
+    assert sql.row("cloud_pod_jobs", destroy)["payload"] == {"vmid": 10001, "tenantId": TENANT}
+    assert sql.row("cloud_pod_jobs", other)["payload"]["vmid"] == 10000
     assert sql.row("cloud_pod_jobs", job.id)["status"] == "queued"
 
 
