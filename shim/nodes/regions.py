@@ -11,7 +11,16 @@ from shim.errors import NotFound
 
 _WITHOUT_ROW = """
 SELECT DISTINCT n.region FROM cloud_pod_nodes n
-WHERE n.deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM regions r WHERE r.name = n.region)
+WHERE n.deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM regions r WHERE r.name = n.region AND r.vmid_first IS NOT NULL)
+UNION SELECT r.name FROM regions r WHERE r.vmid_first IS NULL
+"""
+# A row that somebody wrote without vmids has none yet. One that has them is not locked.
+_ENSURE = """
+INSERT INTO regions AS r (name, vmid_first, vmid_auto_first, vmid_last)
+SELECT %(name)s, %(first)s, %(auto_first)s, %(last)s
+WHERE NOT EXISTS (SELECT 1 FROM regions WHERE name = %(name)s AND vmid_first IS NOT NULL)
+ON CONFLICT (name) DO UPDATE SET vmid_first = excluded.vmid_first, vmid_auto_first = excluded.vmid_auto_first,
+    vmid_last = excluded.vmid_last, updated_at = now() WHERE r.vmid_first IS NULL
 """
 
 
@@ -31,9 +40,9 @@ class Region(Model):
 
     @classmethod
     def ensure(cls, name: str, settings: Settings) -> None:
-        """Make the region unless it is there."""
-        first, auto_first, last = settings.vmid_first, settings.vmid_auto_first, settings.vmid_last
-        cls.insert(name=name, vmid_first=first, vmid_auto_first=auto_first, vmid_last=last).on_conflict_ignore().execute()
+        """Make the region unless it is there, and give it the settings' vmids unless it has its own."""
+        vmids = {"first": settings.vmid_first, "auto_first": settings.vmid_auto_first, "last": settings.vmid_last}
+        db.database.execute_sql(_ENSURE, {"name": name, **vmids})
 
     @classmethod
     def ensure_all(cls, settings: Settings) -> None:

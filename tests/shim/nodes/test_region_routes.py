@@ -125,3 +125,11 @@ def test_regions_are_listed_by_name(api):
     first, cursor = names("limit=2")
     second, end = names(f"limit=2&cursor={cursor}")
     assert (first, second, end) == (["ap-1", "eu-1"], [REGION], None)
+
+
+def test_a_row_without_vmids_is_given_the_settings(api, sql, tenants):
+    sql("INSERT INTO regions (name) VALUES (%s), ('other')", REGION)
+    order = api.simulate_post("/internal/cloudpods", json=POD)
+    assert (order.status_code, order.json["cloudPod"]["vmid"]) == (202, tenants.vmid_auto_first), order.text
+    assert api.send("GET", "/regions/other").json["vmidLast"] == tenants.vmid_last
+    assert {item["vmidFirst"] for item in api.send("GET", "/regions").json["items"]} == {tenants.vmid_first}
