@@ -88,6 +88,12 @@ class Model(peewee.Model):
         (row,) = cls.insert(**columns).returning(cls).execute()
         return row  # type: ignore[no-any-return]
 
+    @classmethod
+    def write_all(cls, rows: list[dict[str, Any]]) -> None:
+        """Insert many rows at once."""
+        for some in peewee.chunked(rows, 250):
+            cls.insert_many(some).execute()
+
 
 def new_id() -> str:
     """Return a new primary key: a random UUID as text, which is what the tables' own default gives."""

@@ -1,14 +1,15 @@
 """Many orders of one tenant at once: all of them are taken, or none."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
 
-from shim.cloudpods import create, holding
+from shim.cloudpods import create, create_many, holding
 from shim.cloudpods.dry_run import Ordered, rehearse_all
 from shim.cloudpods.schemas import BulkOrder, CreatePod
 from shim.config import Settings
@@ -64,17 +65,19 @@ def require_room(tenant_id: str, items: list[Item]) -> None:
             ledger.check(Tenant.find(tenant_id, field="tenantId").id, sum(sizes, NONE))
 
 
-def give(request: BulkOrder, items: list[Item], *, dry_run: bool) -> tuple[CloudPodBatch, list[dict[str, Any]], dict[str, Any]]:
+def give(
+    request: BulkOrder, items: list[Item], settings: Settings, *, dry_run: bool
+) -> tuple[CloudPodBatch, list[dict[str, Any]], dict[str, Any]]:
     """Give all orders in one transaction; return the batch, what each item became, and for a dry run the quota of all."""
     with database.atomic():
         Tenant.find(request.tenant_id, field="tenantId")
         _hold(request.tenant_id, items)
         if dry_run:
-            rehearsed, quota = rehearse_all(partial(_all, items))
+            rehearsed, quota = rehearse_all(partial(_all, items, settings))
             jobs, told = [job for job, _, _ in rehearsed], [{"placement": placement} for _, _, placement in rehearsed]
             plan = {"quota": quota}
         else:
-            ordered = _all(items)
+            ordered = _all(items, settings)
             jobs, told, plan = [job for job, _ in ordered], [{} for _ in ordered], {}
         first = [job.after_job_id for job in jobs if job.after_job_id]
         batch = CloudPodBatch.gather(request.tenant_id, [*first, *(job.id for job in jobs)], request.requested_by)
@@ -112,16 +115,29 @@ def _hold(tenant_id: str, items: list[Item]) -> None:
     holding.hold(tenant_id, references, {item.new.plan_id for item in items if item.new and item.new.plan_id})
 
 
-def _all(items: list[Item]) -> list[Ordered]:
-    ordered = []
+def _all(items: list[Item], settings: Settings) -> list[Ordered]:
+    """Give all orders, last the new pods that take what is next: what these hold, all others wait for."""
+    plain = [(index, item.new) for index, item in enumerate(items) if item.new and create_many.is_plain(item.new)]
+    together = {index for index, _ in plain}
+    ordered: dict[int, Ordered] = {}
     for index, item in enumerate(items):
-        try:
-            ordered.append(item.order())
-        except CloudPodsError as error:
-            error.fields = _at(index, error)
-            error.message = f"items.{index}: {error.message}"
-            raise
-    return ordered
+        if index not in together:
+            with _named(index):
+                ordered[index] = item.order()
+    if plain:
+        ordered.update(create_many.create_all(plain, settings, _named))
+    return [ordered[index] for index in range(len(items))]
+
+
+@contextmanager
+def _named(index: int) -> Iterator[None]:
+    """Name the item in what it raises."""
+    try:
+        yield
+    except CloudPodsError as error:
+        error.fields = _at(index, error)
+        error.message = f"items.{index}: {error.message}"
+        raise
 
 
 def _at(index: int, error: CloudPodsError) -> list[FieldError]:

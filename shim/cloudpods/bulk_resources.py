@@ -33,7 +33,7 @@ class Bulk:
         # Before: what was counted cannot be given back.
         bulk.require_room(asked.tenant_id, items)
         self._rates.take(asked.tenant_id, {"order": len(items)} if rehearsed else bulk.counted(items))
-        batch, became, plan = bulk.give(asked, items, dry_run=rehearsed)
+        batch, became, plan = bulk.give(asked, items, self._settings, dry_run=rehearsed)
         self._wakeups.announce([_awake(each) for each in became])
         response.status = falcon.HTTP_202
         response.location = f"{prefix(request)}/batches/{batch.id}"

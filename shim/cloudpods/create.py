@@ -35,7 +35,7 @@ def order(
 
     `further` goes into the job's payload, `columns` into the pod's row.
     """
-    tenant, plan = _buyer(request)
+    tenant, plan = buyer(request)
     region = request.region or tenant.region
     amount = Amount.of_pod(request.cores, request.memory_mb, request.disk_gb)
     # First, since it locks the quota: those who have used theirs up do not wait for a place.
@@ -166,7 +166,7 @@ def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def _buyer(request: CreatePod) -> tuple[Tenant, Plan]:
+def buyer(request: CreatePod) -> tuple[Tenant, Plan]:
     """Return the tenant, which cannot be deleted meanwhile, and the plan that the pod is sold by: its own or a smaller one."""
     tenant = Tenant.keep(request.tenant_id, field="tenantId")
     if request.plan_id in (None, tenant.plan_id):

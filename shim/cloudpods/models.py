@@ -1,7 +1,7 @@
 """The tables of pods (the master spec's section 1.2) and of their snapshots, and their queries."""
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import peewee
@@ -150,6 +150,11 @@ class CloudPod(Model):
     @classmethod
     def unused_ip(cls, pool: AddressPool, *, but: Collection[str] = ()) -> str | None:
         """Return the first address of a pool, in its turn, that no pod has and that is none of `but`; None without one."""
+        return next(cls.unused_ips(pool, but=but), None)
+
+    @classmethod
+    def unused_ips(cls, pool: AddressPool, *, but: Collection[str] = ()) -> Iterator[str]:
+        """Give one after the other of such addresses, as of when it is asked for them."""
         addresses = (ip for ip in pool.in_turn() if ip not in but)
         # Mostly one of the next is free; where thousands are taken, larger steps find out sooner.
         step = 64
@@ -157,10 +162,18 @@ class CloudPod(Model):
             # As rows: the planner weighs each value of an ANY, and takes longer over thousands than the search.
             given = {"ips": "{" + ",".join(some) + "}"}
             held = {ip for (ip,) in db.database.execute_sql(_HELD_IPS, given).fetchall()}
-            if len(held) < len(some):
-                return next(ip for ip in some if ip not in held)
+            yield from (ip for ip in some if ip not in held)
             step *= 4
-        return None
+
+    @classmethod
+    def unused_vmids(cls, first: int, count: int) -> list[int]:
+        """Return the so many lowest vmids from here on that no pod ever had."""
+        found = db.rows(
+            "SELECT v FROM generate_series(%s, %s + (SELECT count(*) FROM cloud_pods WHERE vmid >= %s)) v"
+            " WHERE NOT EXISTS (SELECT 1 FROM cloud_pods p WHERE p.vmid = v) ORDER BY v LIMIT %s",
+            (first, first + count, first, count),
+        )
+        return [vmid for (vmid,) in found]
 
     @classmethod
     def remaining(cls, tenant_id: str) -> list[int]:

@@ -4,7 +4,8 @@ Whoever looks up what is free holds the lock "vmid" until it is taken, orders an
 the last word all the same: it sees containers that are none of ours (`clash.py`).
 """
 
-from collections.abc import Collection
+import itertools
+from collections.abc import Collection, Iterator
 
 from shim import db
 from shim.cloudpods.backup_models import CloudPodBackup
@@ -53,9 +54,55 @@ def next_vmid(region: str, *, but: Collection[int] = ()) -> int:
     while found in but:
         found = CloudPod.unused_vmid(found + 1)
     if found > held.vmid_last:
-        raise Conflict(f"all vmids of region {region} up to {held.vmid_last} are used", code="no_vmid_left")
+        raise _no_vmid_left(held)
     held.given(found)
     return found
+
+
+def next_vmids(region: str, count: int, settings: Settings) -> list[int]:
+    """Return so many vmids at once as `next_vmid` would one by one."""
+    Region.ensure(region, settings)
+    held = Region.hold(region)
+    found = CloudPod.unused_vmids(held.upcoming(), count)
+    if found[-1] > held.vmid_last:
+        raise _no_vmid_left(held)
+    held.given(found[-1])
+    return found
+
+
+def _no_vmid_left(region: Region) -> Conflict:
+    return Conflict(f"all vmids of region {region.name} up to {region.vmid_last} are used", code="no_vmid_left")
+
+
+class Addresses:
+    """Addresses for many pods of one transaction, each pool searched once."""
+
+    def __init__(self) -> None:
+        self._free: dict[str, Iterator[str]] = {}
+        self._given: dict[str, tuple[AddressPool, str]] = {}
+
+    def take(self, node: CloudPodNode) -> str:
+        """Return what `address` would for a pod that asks for none."""
+        pool = node.address_pool
+        if pool is None:
+            return ""
+        if pool.id not in self._free:
+            self._free[pool.id] = CloudPod.unused_ips(pool, but=foreign()[1]) if pool.is_shared() else itertools.repeat("")
+        found = next(self._free[pool.id], None)
+        if found is None:
+            raise _no_address_left(pool)
+        if found:
+            self._given[pool.id] = pool, found
+        return found
+
+    def note(self) -> None:
+        """Let the next search of each pool go on behind what was taken."""
+        for pool, ip in self._given.values():
+            pool.given(ip)
+
+
+def _no_address_left(pool: AddressPool) -> Conflict:
+    return Conflict(f"no address of pool {pool.name} is left", code="no_capacity")
 
 
 def address(node: CloudPodNode, wanted: str | None, *, but: Collection[str] = ()) -> str:
@@ -71,7 +118,7 @@ def address(node: CloudPodNode, wanted: str | None, *, but: Collection[str] = ()
         return ""
     found = CloudPod.unused_ip(pool, but={*but, *foreign()[1]})
     if found is None:
-        raise Conflict(f"no address of pool {pool.name} is left", code="no_capacity")
+        raise _no_address_left(pool)
     pool.given(found)
     return found
 

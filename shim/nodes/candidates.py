@@ -46,6 +46,7 @@ class Candidate:
     pool_has_ip: bool | None = None
     pods_of_tenant: int = 0
     pods_of_role: int = 0
+    pool_id: str | None = None
 
     def capacity(self, what: Literal["cores", "memory_mb", "disk_gb"]) -> float | None:
         """Return what pods may take in all: the total times its over-commit. None: the total is not known."""
@@ -77,7 +78,7 @@ SELECT n.id, n.name, n.status, n.total_cpu_cores, n.total_memory_mb, n.total_dis
        n.cpu_overcommit, n.memory_overcommit, n.disk_overcommit,
        coalesce(u.cores, 0), coalesce(u.memory_mb, 0), coalesce(u.disk_gb, 0), n.storages,
        p.addresses, coalesce(p.addresses_used, 0), %(ip)s::inet BETWEEN p.first_ip AND p.last_ip,
-       coalesce(o.of_tenant, 0), coalesce(o.of_role, 0)
+       coalesce(o.of_tenant, 0), coalesce(o.of_role, 0), p.id
 FROM cloud_pod_nodes n JOIN used u ON u.node_id = n.id LEFT JOIN own o ON o.node_id = n.id
 LEFT JOIN pools p ON p.id = n.address_pool_id
 WHERE n.deleted_at IS NULL AND n.region = %(region)s AND (%(name)s::text IS NULL OR n.name = %(name)s)
@@ -92,7 +93,7 @@ def candidates(wish: Wish) -> list[Candidate]:
 
 def _candidate(row: tuple[Any, ...]) -> Candidate:
     id, name, status, *numbers = row[:12]
-    storages, addresses, addresses_used, pool_has_ip, of_tenant, of_role = row[12:]
+    storages, addresses, addresses_used, pool_has_ip, of_tenant, of_role, pool_id = row[12:]
     return Candidate(
         id=id,
         name=name,
@@ -106,4 +107,5 @@ def _candidate(row: tuple[Any, ...]) -> Candidate:
         pool_has_ip=pool_has_ip,
         pods_of_tenant=of_tenant,
         pods_of_role=of_role,
+        pool_id=pool_id,
     )

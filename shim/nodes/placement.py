@@ -78,6 +78,41 @@ def explain(size: Size, *, region: str, name: str | None = None, ip: str | None 
     raise _refusal(judged, wish)
 
 
+class Placing:
+    """Places many pods in one transaction, by what was read of each region once. Nobody else places until its end."""
+
+    def __init__(self) -> None:
+        db.lock("placement")
+        self._known: dict[str, list[Candidate]] = {}
+        self._nodes: dict[str, CloudPodNode] = {}
+
+    def place(self, size: Size, *, region: str, name: str | None, tenant_id: str, storage: str) -> Placement:
+        """Return the node for a pod that is to have an address of its pool, and count it there. Raises as `place` does."""
+        if region not in self._known:
+            self._known[region] = candidates(Wish(size, region=region, tenant_id=tenant_id))
+        wish = Wish(size, region=region, name=name, tenant_id=tenant_id, storage=storage)
+        judged = decide([node for node in self._known[region] if name in (None, node.name)], wish)
+        if not judged:
+            _check_target(region, name)
+        if not judged or judged[0].refused:
+            raise _refusal(judged, wish)
+        best = judged[0].node
+        # Regions may share a pool.
+        self._known = {of: [_with_one_more(node, best, size) for node in nodes] for of, nodes in self._known.items()}
+        if best.id not in self._nodes:
+            self._nodes[best.id] = CloudPodNode.get_by_id(best.id)
+        return Placement(self._nodes[best.id], {"node": best.name, "nodes": _told(judged)})
+
+
+def _with_one_more(node: Candidate, taken: Candidate, size: Size) -> Candidate:
+    """Return what is known of a node when another pod of the tenant has its place on the one that was taken."""
+    if node.id == taken.id:
+        used = Size(node.used.cores + size.cores, node.used.memory_mb + size.memory_mb, node.used.disk_gb + size.disk_gb)
+        node = replace(node, used=used, pods_of_tenant=node.pods_of_tenant + 1)
+    shares = node.pool_id is not None and node.pool_id == taken.pool_id
+    return replace(node, addresses_used=node.addresses_used + 1) if shares else node
+
+
 def grow(node_id: str, more: Size, *, tenant_id: str) -> None:
     """Raise Conflict unless a pod's node has room for this much more of it. Call inside the transaction that books it.
 

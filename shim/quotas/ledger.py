@@ -56,6 +56,24 @@ def book(room: Room, job_id: str, cloud_pod_id: str) -> None:
         _record("QUOTA_RESERVED", room.difference, room.used, **about)
 
 
+def book_all(room: Room, booked: list[tuple[str, str, Amount]]) -> None:
+    """Reserve for jobs and their new pods, each of this size, what `check` found room for as a whole."""
+    QuotaEntry.reserve_all(room.tenant_id, booked)
+    CloudPodEvent.record_all(
+        [
+            {
+                "type": "INFO",
+                "message": f"Quota reserved: {size}",
+                "tenant_id": room.tenant_id,
+                "cloud_pod_id": pod_id,
+                "job_id": job_id,
+                "data": {"action": "QUOTA_RESERVED", **size.as_json(), "used": room.used.as_json()},
+            }
+            for job_id, pod_id, size in booked
+        ]
+    )
+
+
 def settle(tenant_id: str, job_id: str, cloud_pod_id: str, size: Amount) -> None:
     """Commit that the job left its pod this large, whatever it reserved: what is real counts, even above the limit."""
     _, used = TenantQuota.balance(tenant_id)

@@ -83,6 +83,18 @@ class QuotaEntry(Model):
         )
 
     @classmethod
+    def reserve_all(cls, tenant_id: str, booked: list[tuple[str, str, Amount]]) -> None:
+        """Append open entries of new jobs and pods, each of this amount."""
+        whose = {"tenant_id": tenant_id, "state": "reserved", "reason": "order"}
+        names = ("pods", "cpu_cores", "ram_mb", "disk_gb")
+        cls.write_all(
+            [
+                {**whose, "job_id": job_id, "cloud_pod_id": pod_id, **dict(zip(names, amount.values(), strict=True))}
+                for job_id, pod_id, amount in booked
+            ]
+        )
+
+    @classmethod
     def end(cls, job_id: str, state: str, amount: Amount) -> bool:
         """Commit or release a job's open entry with what it came to. False when it is not open (any more)."""
         names = "pods = %s, cpu_cores = %s, ram_mb = %s, disk_gb = %s"

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import psycopg2
 import pytest
 
-from shim.cloudpods import create, dry_run
+from shim.cloudpods import create_many, dry_run
 from shim.cloudpods.bulk import CloudPodBatch
 
 TENANT, OTHER_TENANT = "TENANT-123", "TENANT-456"
@@ -74,7 +74,7 @@ def test_a_dry_run_of_a_new_pod_does_neither(api, rows, watch):
 def test_a_batch_holds_all_of_its_own_before_it_takes_what_is_everybodys(api, rows, sql, watch):
     rows.pod(vmid=9101)
     plan = sql.value("SELECT id FROM plans WHERE slug = 'cloud-basic'")
-    with watch(create, "place") as seen:
+    with watch(create_many, "Placing") as seen:
         order(api, "/bulk", {"items": [NEW, {**NEW, "planId": plan}, {"action": "stop", "vmid": 9101}]})
     assert seen[0] == {"pod", "tenant", "plan", "quota"}
     with watch(CloudPodBatch, "gather") as seen:
