@@ -4,10 +4,9 @@ import logging
 from collections.abc import Iterable
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from rq import Queue
 
+from shim import redis_link
 from shim.db import database
 from shim.jobs.catalog import ACTIONS
 
@@ -25,9 +24,8 @@ class Wakeups:
 
     def __init__(self, redis_url: str) -> None:
         # A request must not hang on a dead Redis: one quick try, the scheduler will announce again.
-        self._redis = redis.Redis.from_url(
-            redis_url, socket_connect_timeout=1, socket_timeout=2, retry=Retry(NoBackoff(), 0), health_check_interval=0
-        )
+        self._link = redis_link.of(redis_url)
+        self._redis = redis.Redis.from_url(redis_url, health_check_interval=0, **redis_link.quick())
         self._queues = {a.type: Queue(a.queue, connection=self._redis) for a in ACTIONS.values()}
 
     def announce(self, jobs: Iterable[tuple[str, str]]) -> None:
@@ -41,19 +39,23 @@ class Wakeups:
     def tell(self, jobs: Iterable[tuple[str, str]]) -> bool:
         """Wake a worker for each (id, type) now. False when Redis could not be told."""
         try:
-            for job_id, type in jobs:
-                self._queues[type].enqueue_call(
-                    WAKE,
-                    args=(job_id,),
-                    description=job_id,
-                    timeout=_TIMEOUT_S,
-                    result_ttl=0,
-                    failure_ttl=60,
-                )
+            with self._link.asking():
+                self._enqueue(jobs)
         except redis.RedisError as error:
             log.warning("cannot wake a worker, the scheduler will: %s", error)
             return False
         return True
+
+    def _enqueue(self, jobs: Iterable[tuple[str, str]]) -> None:
+        for job_id, type in jobs:
+            self._queues[type].enqueue_call(
+                WAKE,
+                args=(job_id,),
+                description=job_id,
+                timeout=_TIMEOUT_S,
+                result_ttl=0,
+                failure_ttl=60,
+            )
 
     def waiting(self, type: str) -> int:
         """Return how many wake-ups of this type nobody has taken yet. Raises redis.RedisError."""

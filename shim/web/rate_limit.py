@@ -8,16 +8,14 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import limits
 import redis
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import MovingWindowRateLimiter
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from shim import caller, db
+from shim import caller, db, redis_link
 from shim.config import Settings
 from shim.errors import Conflict, Invalid, RateLimited
 
@@ -56,9 +54,8 @@ class RateLimits:
         rates = {"create": settings.rate_create, "destroy": settings.rate_destroy, "order": settings.rate_orders}
         self._items = {name: limits.parse(rate) for name, rate in rates.items()}
         self._jobs = settings.tenant_jobs
-        # As for wake-ups: a request must not hang on a dead Redis.
-        quick: Any = {"socket_connect_timeout": 1, "socket_timeout": 2, "retry": Retry(NoBackoff(), 0)}
-        pool = redis.ConnectionPool.from_url(settings.redis_url, **quick)
+        self._link = redis_link.of(settings.redis_url)
+        pool = redis.ConnectionPool.from_url(settings.redis_url, **redis_link.quick())
         storage = RedisStorage("redis://", connection_pool=pool, key_prefix="cloudpods:rate")
         self._shared, self._own = MovingWindowRateLimiter(storage), MovingWindowRateLimiter(MemoryStorage())
         self._away = False
@@ -102,7 +99,8 @@ class RateLimits:
     def _hit(self, asked: list[Asked]) -> Refused | None:
         """Return what refuses and for how many seconds, None when all are admitted."""
         try:
-            refused = _ask(self._shared, asked)
+            with self._link.asking():
+                refused = _ask(self._shared, asked)
         except redis.RedisError as error:
             if not self._away:
                 log.warning("Redis does not answer: each process limits rates by itself until it does: %s", error)

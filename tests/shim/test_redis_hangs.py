@@ -1,0 +1,42 @@
+"""A Redis that takes connections and says nothing costs one short wait, not each request several."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import pytest
+import redis
+
+from shim import redis_link
+
+POD = {"tenantId": "TENANT-123", "hostname": "client-portal", "cores": 1, "memoryMb": 64}
+
+
+@pytest.fixture
+def hung():
+    """Return the URL of a server that never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listening:
+        yield f"redis://127.0.0.1:{listening.getsockname()[1]}/0"
+
+
+def test_orders_are_taken_quickly_while_redis_hangs(api_on, tenants, hung):
+    api = api_on(tenants.model_copy(update={"redis_url": hung}))
+    began = time.monotonic()
+    assert [api.simulate_post("/internal/cloudpods", json=POD).status_code for _ in range(4)] == [202] * 4
+    assert time.monotonic() - began < 2.5
+
+
+def test_one_failure_speaks_for_all_until_one_tries_again(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(redis_link.time, "monotonic", lambda: now)
+    link = redis_link.Link()
+    with pytest.raises(redis.TimeoutError), link.asking():
+        raise redis.TimeoutError
+    with pytest.raises(redis.ConnectionError, match="left alone"), link.asking():
+        pytest.fail("it was asked")
+    now += redis_link.PAUSE_S
+    with link.asking(), pytest.raises(redis.ConnectionError), link.asking():
+        pytest.fail("two tried")
+    with link.asking(), link.asking():
+        pass
