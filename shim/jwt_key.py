@@ -10,6 +10,8 @@
 A public key whose text were taken for a shared secret would let everybody sign (algorithm confusion).
 """
 
+import base64
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
+_LABEL = re.compile(r"(BEGIN|END) [A-Z0-9 ]*(KEY|CERTIFICATE)")
 _SECRETS = {"HS256": 32, "HS384": 48, "HS512": 64}
 
 
@@ -33,6 +36,7 @@ class JwtKey(NamedTuple):
 
 def read(text: str, asked: Sequence[str] = ()) -> JwtKey:
     """Return the key of this text, for the algorithms asked for or its kind's own. Raises ValueError, never with the key."""
+    text = text.strip()
     key, possible, default = _public(text) if _is_armoured(text) else _secret(text, asked)
     wrong = [name for name in asked if name not in possible]
     if wrong:
@@ -42,6 +46,30 @@ def read(text: str, asked: Sequence[str] = ()) -> JwtKey:
 
 def _is_armoured(text: str) -> bool:
     return "-----BEGIN" in text or text.startswith(("ssh-", "ecdsa-", "{"))
+
+
+def _refuse_key_material(text: str) -> None:
+    """Raise ValueError for a text that is no shared secret but a key, as others write one: everybody may know it."""
+    lines = [line for line in text.replace("\\n", "\n").splitlines() if not _LABEL.fullmatch(line.strip(" -"))]
+    if text.startswith(("{", "[")) or len(lines) < len(text.splitlines()) or _is_der("".join(lines)):
+        raise ValueError(
+            "JWT_KEY: this is a key, but not in PEM: give it with its lines -----BEGIN PUBLIC KEY----- and"
+            " -----END PUBLIC KEY-----, and its base64 between them"
+        )
+
+
+def _is_der(text: str) -> bool:
+    """Return whether this is base64 of an ASN.1 sequence that is as long as it says: a key or a certificate."""
+    letters = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
+    try:
+        octets = base64.b64decode(letters + "=" * (-len(letters) % 4), validate=True)
+    except ValueError:
+        return False
+    if octets[:1] != b"\x30" or len(octets) < 4:
+        return False
+    sized = octets[1] & 0x7F if octets[1] & 0x80 else 0
+    length = int.from_bytes(octets[2 : 2 + sized], "big") if sized else octets[1]
+    return len(octets) == 2 + sized + length
 
 
 def _public(text: str) -> tuple[Any, Sequence[str], str]:
@@ -61,6 +89,7 @@ def _public(text: str) -> tuple[Any, Sequence[str], str]:
 
 
 def _secret(text: str, asked: Sequence[str]) -> tuple[Any, Sequence[str], str]:
+    _refuse_key_material(text)
     secret = text.encode()
     needed = max((_SECRETS.get(name, 0) for name in asked), default=_SECRETS["HS256"])
     if len(secret) < max(needed, _SECRETS["HS256"]):

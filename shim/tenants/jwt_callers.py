@@ -1,10 +1,11 @@
 """Who holds a JWT that the panel signed. Whatever is wrong with one, its bearer learns no more than that it is unknown."""
 
 import logging
+import time
 from typing import Annotated, Any
 
 import jwt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from shim.caller import USER_ID, Caller, UserRole
 from shim.errors import Unauthenticated
@@ -17,8 +18,15 @@ log = logging.getLogger(__name__)
 MAX_LENGTH = 4096
 # Clocks differ.
 LEEWAY_S = 30
+# The longest that one may be good for: its bearer's role can be taken only by its end.
+LONGEST_S = 24 * 3600
 # Those without which nothing is known; PyJWT looks at `iat` and `nbf` when they are there.
 REQUIRED = ["exp", "iss", "aud", "sub"]
+
+
+def _text(value: str) -> str:
+    value.encode()
+    return value
 
 
 class Claims(BaseModel):
@@ -26,8 +34,11 @@ class Claims(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
+    exp: float
+    iat: float | None = None
     sub: Annotated[str, Field(pattern=f"^{USER_ID}$")]
-    tenant: str
+    # Half of a surrogate pair is JSON, but no text.
+    tenant: Annotated[str, AfterValidator(_text)]
     role: UserRole
 
 
@@ -51,13 +62,17 @@ class JwtCallers:
         if len(token) > MAX_LENGTH:
             return None
         try:
-            return Claims.model_validate(self._decode(token))
+            claims = Claims.model_validate(self._decode(token))
         except jwt.ExpiredSignatureError:
             raise Unauthenticated("the token has expired") from None
         # Beside PyJWT's own: JSON nested too deeply, numbers without end, claims that are not ours.
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             log.info("a JWT was refused: %s", type(error).__name__)
             return None
+        if claims.exp - max(claims.iat or 0, time.time()) > LONGEST_S + LEEWAY_S:
+            log.info("a JWT was refused: it is good for longer than %d hours", LONGEST_S // 3600)
+            return None
+        return claims
 
     def _decode(self, token: str) -> Any:
         return jwt.decode(

@@ -266,3 +266,46 @@ def test_the_log_does_not_have_the_token(api, caplog):
     with caplog.at_level("DEBUG"):
         ask(api, token)
     assert token.split(".")[2] not in caplog.text
+
+
+BARE = "".join(pem(RSA).strip().splitlines()[1:-1])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BARE,
+        BARE.replace("+", "-").replace("/", "_").rstrip("="),
+        pem(RSA).replace("-----", ""),
+        pem(RSA).replace("-----", "").replace("\n", "\\n"),
+        "\n".join(pem(RSA).strip().splitlines()[1:-1]),
+        ' \n{"kty": "RSA", "n": "' + "x" * 300 + '"}',
+        '[{"kty": "RSA", "n": "' + "x" * 300 + '"}]',
+    ],
+    ids=range(7),
+)
+def test_a_public_key_in_another_form_is_never_a_shared_secret(text):
+    with pytest.raises(ValueError, match="JWT_KEY"):
+        read(text)
+
+
+def test_blanks_around_a_key_are_not_of_it():
+    assert read(f"\n {pem(RSA)}\n").algorithms == ("RS256",)
+    assert read(f" {SECRET}\n").key == SECRET.encode()
+
+
+@pytest.mark.parametrize("secret", ["MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", "MIIB" + "A" * 40, "0" * 64])
+def test_a_secret_that_is_base64_of_no_key_is_taken(secret):
+    assert read(secret).key == secret.encode()
+
+
+def test_a_tenant_that_is_no_text_is_unknown(api):
+    token = signed(tenant="\ud800")
+    assert api.simulate_get(PATH, headers={"Authorization": f"Bearer {token}"}).status_code == 401
+
+
+@pytest.mark.parametrize(("iat", "exp", "status"), [(0, 86400, 200), (0, 86500, 401), (None, 86400, 200), (None, 86500, 401)])
+def test_a_token_that_is_good_for_more_than_a_day_is_not_good(api, iat, exp, status):
+    now = int(time.time())
+    token = signed(iat=None if iat is None else now, exp=now + exp)
+    assert api.simulate_get(PATH, headers={"Authorization": f"Bearer {token}"}).status_code == status
