@@ -42,7 +42,7 @@ def create(settings: Settings, streams: Streams | None = None) -> falcon.App[Any
     """Return the WSGI application. Opens no connection. `streams` is for whoever has to end them before the process stops."""
     pool_size = settings.api_threads + settings.api_streams + 1
     db.connect(settings.database_url, pool_size=pool_size, patience=db.REQUESTS)
-    seen: Any = [RequestMetrics(), RequestIds(), AccessLog()]
+    seen: Any = [RequestMetrics(), RequestIds(settings.trusted_proxies), AccessLog()]
     who: Any = [*seen, Credentials(), Connection(), Authentication(Callers(settings).find)]
     middleware: Any = [*who, operation.Queries(), Idempotency(KeptAnswer)]
     app: falcon.App[Any, Any] = falcon.App(middleware=middleware)

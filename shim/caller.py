@@ -5,6 +5,7 @@ Outside a request (worker, scheduler, terminal) there is no caller: the house it
 | role | may |
 |---|---|
 | service | everything: the panel, which names the acting user in the header `X-Acting-User` |
+| metrics | read the figures for Prometheus (`CLOUDPODS_METRICS_TOKEN`) |
 | owner, admin | read and change the pods of their tenant, read its quota |
 | dev | read the pods of their tenant, refresh their health, read its quota |
 | billing | read the quota and usage of their tenant |
@@ -19,15 +20,16 @@ from typing import Literal
 from shim.errors import Forbidden
 
 UserRole = Literal["owner", "admin", "dev", "billing"]
-Role = Literal["service", UserRole]
-Permission = Literal["pods:read", "pods:change", "health:refresh", "quota:read", "manage"]
+Role = Literal["service", "metrics", UserRole]
+Permission = Literal["pods:read", "pods:change", "health:refresh", "quota:read", "metrics:read", "manage"]
 
 # What a user's id, the panel's own string, may be: it stands in events and jobs.
 USER_ID = r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}"
 
 _CHANGE: frozenset[Permission] = frozenset({"pods:read", "pods:change", "health:refresh", "quota:read"})
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
-    "service": _CHANGE | {"manage"},
+    "service": _CHANGE | {"metrics:read", "manage"},
+    "metrics": frozenset({"metrics:read"}),
     "owner": _CHANGE,
     "admin": _CHANGE,
     "dev": frozenset({"pods:read", "health:refresh", "quota:read"}),
@@ -102,7 +104,7 @@ def origin() -> Origin:
     if asking is None:
         return _on_behalf.get() or Origin()
     return Origin(
-        actor=asking.user_id or asking.name,
+        actor=asking.user_id or f"{asking.role}:{asking.name}",
         token_id=asking.token_id,
         remote_addr=asking.remote_addr,
         request_id=asking.request_id,

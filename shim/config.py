@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    ValidationError,
+    model_validator,
+)
 
 from shim.errors import SettingsError
 
@@ -28,7 +37,7 @@ HIGHEST_VMID = 999_999_999
 
 
 # What no message may quote.
-_SECRET = ("database_url", "redis_url", "jwt_key")
+_SECRET = ("database_url", "redis_url", "jwt_key", "metrics_token")
 
 
 def default_state_dir() -> Path:
@@ -78,6 +87,14 @@ class Settings(BaseModel):
     metrics_open: Annotated[bool, Field(description="Whether /metrics is open to whoever reaches the API, without a token")] = (
         False
     )
+    metrics_token: Annotated[
+        str | None, Field(repr=False, min_length=32, description="A token of 32 characters or more that may read /metrics only")
+    ] = None
+    trusted_proxies: Annotated[
+        tuple[IPvAnyNetwork, ...],
+        BeforeValidator(_words),
+        Field(description="Addresses and networks, with commas, of proxies whose `X-Forwarded-For` is believed"),
+    ] = ()
     region: Annotated[str, Field(description="Region of a pod that names none")] = "migra-us-east-1"
     vmid_first: Annotated[int, Field(ge=100, description="Lowest vmid a request may name; those below are the site's own")] = (
         1000

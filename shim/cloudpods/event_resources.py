@@ -10,9 +10,10 @@ import falcon
 from shim import caller
 from shim.cloudpods.models import CloudPod
 from shim.errors import Invalid
+from shim.events import showing
 from shim.events.models import CloudPodEvent, Filters
 from shim.events.schemas import HIGHEST, EventAnswer, EventsQuery, FeedQuery
-from shim.events.stream import Streams
+from shim.events.stream import Seen, Streams
 from shim.jobs.models import CloudPodJob
 from shim.tenants.models import Tenant
 from shim.web import paging, sse
@@ -31,10 +32,9 @@ class _Feed:
         if not sse.asked(request):
             response.media = _page(asked, filters)
             return
+        seen = Seen(filters, caller.only_tenant())
         gone = sse.departure(request)
-        sse.answer(
-            response, self._streams.follow(filters, _start(request, asked), allowed=request.context.still_may, gone=gone)
-        )
+        sse.answer(response, self._streams.follow(seen, _start(request, asked), allowed=request.context.still_may, gone=gone))
 
 
 class Events(_Feed):
@@ -91,10 +91,14 @@ def _start(request: falcon.Request, asked: FeedQuery) -> int:
     """Return behind which event a stream begins: the client's last one, `since`, else what is there by now."""
     if asked.cursor is not None or asked.order != "asc":
         raise Invalid.field("order" if asked.cursor is None else "cursor", "a stream begins at `since` and goes on in order")
-    last = sse.last_event_id(request)
-    if last is not None:
-        return last
-    return CloudPodEvent.last_seq() if asked.since is None else int(asked.since)
+    last, newest = sse.last_event_id(request), CloudPodEvent.last_seq()
+    field, begin = ("since", asked.since) if last is None else (sse.LAST_EVENT_ID, last)
+    if begin is None:
+        return newest
+    if begin > newest:
+        # Such a stream would say nothing, perhaps for years: the client's number is of another database.
+        raise Invalid.field(field, f"the newest event is {newest}; begin anew, without a number", code="event_not_yet")
+    return int(begin)
 
 
 def _page(asked: FeedQuery, filters: Filters) -> dict[str, Any]:
@@ -105,7 +109,7 @@ def _page(asked: FeedQuery, filters: Filters) -> dict[str, Any]:
         found = CloudPodEvent.page(filters, after=_seq(page, asked.since or 0), limit=page.limit + 1)
     shown = found[: page.limit]
     more = len(found) > page.limit
-    return {"items": [event.as_json() for event in shown], "next": paging.encode(shown[-1].seq) if more else None}
+    return {"items": showing.shown(shown, caller.only_tenant()), "next": paging.encode(shown[-1].seq) if more else None}
 
 
 def _seq(page: paging.Page, first: int) -> int:

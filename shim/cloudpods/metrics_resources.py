@@ -16,7 +16,7 @@ class Metrics:
         self.public = public
         self._figures = Figures()
 
-    @operation(permission="manage", query=Query, answer=str, media_type=falcon.MEDIA_TEXT)
+    @operation(permission="metrics:read", query=Query, answer=str, media_type=falcon.MEDIA_TEXT)
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Answer with the figures in Prometheus's text format."""
         with db.session():

@@ -7,7 +7,7 @@ from typing import Any
 import peewee
 from playhouse.postgres_ext import BinaryJSONField
 
-from shim import caller, db
+from shim import caller, db, faults
 from shim.db import Model, new_id
 from shim.errors import Conflict, NotFound
 from shim.nodes.models import AddressPool, CloudPodNode
@@ -234,7 +234,7 @@ class CloudPod(Model):
             "wantedPower": self.wanted_power,
             "hostKey": self.host_key,
             "protected": self.protected,
-            "error": self.error,
+            "error": self.error if caller.only_tenant() is None else faults.text(self.error),
             "planSnapshot": self.plan_snapshot,
             "cores": self.cores,
             "memoryMb": self.memory_mb,

@@ -13,7 +13,7 @@ from shim.web import paging
 def list_jobs(asked: JobsQuery) -> tuple[list[Any], str | None]:
     """Return a page of jobs, and the cursor of the next. Raises NotFound for no such tenant."""
     if asked.tenant_id is not None:
-        Tenant.find(asked.tenant_id)
+        Tenant.known(asked.tenant_id)
     query = CloudPodJob.select()
     for condition in _conditions(asked):
         query = query.where(condition)

@@ -5,7 +5,7 @@ from typing import Any
 import peewee
 from playhouse.postgres_ext import BinaryJSONField
 
-from shim import caller, db
+from shim import caller, db, faults
 from shim.db import Model, new_id
 from shim.errors import NotFound
 from shim.nodes.models import CloudPodNode
@@ -165,6 +165,7 @@ class CloudPodJob(Model):
 
     def as_json(self) -> dict[str, Any]:
         """Return the job as clients see it."""
+        to_tenant = caller.only_tenant() is not None
         return {
             "id": self.id,
             "cloudPodId": self.cloud_pod_id,
@@ -174,10 +175,10 @@ class CloudPodJob(Model):
             "status": self.status,
             "payload": self.payload,
             "result": self.result,
-            "error": self.error,
-            "failure": self.failure,
+            "error": faults.text(self.error) if to_tenant else self.error,
+            "failure": faults.failure(self.failure) if to_tenant else self.failure,
             # How full nodes are is not told to tenants.
-            "placement": self.placement if caller.only_tenant() is None else None,
+            "placement": None if to_tenant else self.placement,
             "requestedBy": self.requested_by,
             "requestId": self.request_id,
             "dryRun": self.dry_run,

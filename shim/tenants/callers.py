@@ -1,5 +1,6 @@
 """Who holds a bearer token: one of ours, which its prefix tells, or a JWT of the panel's."""
 
+import hmac
 from typing import Protocol
 
 from shim import jwt_key
@@ -25,11 +26,14 @@ class Callers:
 
     def __init__(self, settings: Settings) -> None:
         self._jwts = _jwts(settings)
+        self._metrics = settings.metrics_token
 
     def find(self, token: str) -> Caller | None:
         """Return who holds this token, None when nobody does. Raises Unauthenticated when it has expired."""
         if token.startswith(tokens.PREFIX):
             return tokens.ApiToken.holder(token)
+        if self._metrics is not None and hmac.compare_digest(token.encode(errors="replace"), self._metrics.encode()):
+            return Caller(name="prometheus", role="metrics")
         return self._jwts.holder(token)
 
 

@@ -103,9 +103,9 @@ class ApiToken(Model):
         return bool(ApiToken.update(revoked_at=db.now()).where(live).execute())
 
     @classmethod
-    def revoke_all(cls, user_id: str) -> None:
-        """Make every token of a user worthless."""
-        cls.update(revoked_at=db.now()).where(cls.user_id == user_id, cls.revoked_at.is_null()).execute()
+    def live(cls, user_id: str) -> list["ApiToken"]:
+        """Return a user's tokens that are not revoked."""
+        return list(cls.select().where(cls.user_id == user_id, cls.revoked_at.is_null()).order_by(cls.id))
 
     def as_line(self) -> str:
         """Return the token as a line of a terminal."""

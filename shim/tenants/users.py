@@ -6,10 +6,10 @@ from datetime import datetime
 from shim import db
 from shim.db import database, new_id
 from shim.events.models import CloudPodEvent
+from shim.tenants import grant
 from shim.tenants.models import User
 from shim.tenants.refusals import in_use, taken
 from shim.tenants.schemas import ChangeUser, CreateUser
-from shim.tenants.tokens import ApiToken
 
 Check = Callable[[datetime], None]
 
@@ -34,6 +34,8 @@ def change(user_id: str, request: ChangeUser, check: Check) -> User:
             with taken("user"):
                 User.update(updated_at=db.now(), **columns).where(User.id == user_id).execute()
             CloudPodEvent.record("INFO", "user changed", action="USER_CHANGED", userId=user_id, changed=sorted(columns))
+            if "role" in columns:
+                grant.revoke_beyond(user_id, columns["role"])
         return User.find(user_id)
 
 
@@ -43,5 +45,5 @@ def delete(user_id: str, check: Check) -> None:
         check(User.hold(user_id).updated_at)
         with in_use("user", user_id):
             User.delete().where(User.id == user_id).execute()
-        ApiToken.revoke_all(user_id)
+        grant.revoke_all(user_id)
         CloudPodEvent.record("INFO", "user deleted", action="USER_DELETED", userId=user_id)

@@ -1,18 +1,18 @@
 """Who is asking: a bearer token, looked up by a function the app brings along; and whether the route is open to them."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 import falcon
 
-from shim import caller
+from shim import caller, log
 from shim.caller import Caller
 from shim.db import new_id
 from shim.errors import Forbidden, Invalid, Unauthenticated
-from shim.web import operation
+from shim.web import forwarded, operation
 
 ACTING_USER = "X-Acting-User"
 REQUEST_ID = "X-Request-Id"
@@ -22,12 +22,15 @@ _REQUEST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
 class RequestIds:
-    """Gives each request an id, the client's own if it sent a usable one, and says it in the answer."""
+    """Gives each request an id, which the answer says, and finds the address that it comes from."""
+
+    def __init__(self, trusted_proxies: Sequence[forwarded.Network] = ()) -> None:
+        self._trusted = trusted_proxies
 
     def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Put the id into the request's context and the answer's header."""
-        said = request.get_header(REQUEST_ID) or ""
-        request.context.request_id = said if _REQUEST.fullmatch(said) else new_id()
+        """Put both into the request's context, the id into the answer's header."""
+        request.context.remote_addr = forwarded.address(request, self._trusted)
+        request.context.request_id = new_id()
         response.set_header(REQUEST_ID, request.context.request_id)
 
 
@@ -57,14 +60,17 @@ class Authentication:
         found = self._find(request.context.token)
         if found is None:
             raise Unauthenticated("the token is unknown or revoked")
+        if found.role == "service":
+            _take_id(request, response)
         # For an answer that takes so long that a token may be revoked, or its bearer's role taken, under it.
         request.context.still_may = lambda: self._still(request, resource)
         asking = replace(
             found,
             user_id=_acting_user(request, found),
-            remote_addr=request.remote_addr,
+            remote_addr=request.context.remote_addr,
             request_id=request.context.request_id,
         )
+        request.context.caller = asking
         request.context.asking = ExitStack()
         request.context.asking.enter_context(caller.asking(asking))
         _authorize(request, resource, asking)
@@ -84,6 +90,15 @@ class Authentication:
         if held is not None:
             request.context.asking = None
             held.close()
+
+
+def _take_id(request: falcon.Request, response: falcon.Response) -> None:
+    """Let a service name the request: its log and ours are then one. A user's name could be another request's."""
+    said = request.get_header(REQUEST_ID) or ""
+    if _REQUEST.fullmatch(said):
+        request.context.request_id = said
+        request.context.said.enter_context(log.bound(request_id=said))
+        response.set_header(REQUEST_ID, said)
 
 
 def _acting_user(request: falcon.Request, found: Caller) -> str | None:

@@ -10,7 +10,8 @@ token's and its tenant's own.
 | an answer to another request | 422 `idempotency_key_reused` |
 | its first request is under way | 409 `idempotency_in_flight` |
 
-Not kept, so that the same key may be tried again: faults of ours (5xx), 429, 401 and 403.
+Not kept, so that the same key may be tried again: faults of ours (5xx), 429, 401 and 403; 412 and 415, which headers beside the
+key decide.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ from shim.web import body
 HEADER, REPLAYED = "Idempotency-Key", "Idempotency-Replayed"
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_NOT_KEPT = (401, 403, 429)
+_NOT_KEPT = (401, 403, 412, 415, 429)
 _HEADERS = ("Content-Type", "Location", "ETag")
 
 
@@ -123,9 +124,10 @@ def _scope(key: str, document: Any) -> str:
 
 
 def _request_hash(request: falcon.Request, octets: bytes, document: Any) -> str:
-    # The order of an object's fields and blanks between them are no difference.
+    # In another user's name it is another request. The order of an object's fields and blanks between them are no difference.
+    asking = caller.current()
     canonical = octets if document is None else json.dumps(document, sort_keys=True).encode()
-    return _sha256(json.dumps([request.method, request.relative_uri]).encode() + canonical)
+    return _sha256(json.dumps([request.method, request.relative_uri, asking.user_id if asking else None]).encode() + canonical)
 
 
 def _document(octets: bytes) -> Any:

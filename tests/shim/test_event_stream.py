@@ -14,6 +14,11 @@ from contextlib import closing, contextmanager
 import psycopg2
 import pytest
 
+from shim import db
+from shim.events.models import Filters
+from shim.events.stream import Seen, Streams
+from shim.tenants.tokens import ApiToken, Bound
+
 TENANT, OTHER_TENANT = "TENANT-123", "TENANT-456"
 INSERT = "INSERT INTO cloud_pod_events (tenant_id, type, message, data) VALUES (%s, 'INFO', %s, '{\"action\": \"TRIED\"}')"
 
@@ -74,6 +79,51 @@ def test_a_stream_from_the_beginning_tells_everything_and_closes_in_time(served,
 @pytest.mark.parametrize("query", ["order=desc", "cursor=WyI1Il0"])
 def test_a_stream_goes_on_in_order_only(served, query):
     assert served().stream(f"/internal/events?{query}").status == 422
+
+
+@pytest.mark.parametrize("query", ["?since=9000000", ""])
+def test_a_stream_from_a_number_that_is_not_there_yet_is_refused(served, query):
+    assert served(api_processes=1).stream(f"/internal/events{query}", last=None if query else 9000000).status == 422
+
+
+def test_a_tenants_users_take_a_quarter_and_all_tenants_leave_one_to_services(served, sql):
+    api = served(api_processes=1, api_streams=8)
+    service = api.token
+    told(sql, "a")
+    held = []
+
+    def retries(token, count):
+        api.token = token
+        answers = [api.stream() for _ in range(count)]
+        held.extend(answers)
+        return [next(messages(answer))[1]["retry"] for answer in answers]
+
+    with db.session():
+        users = [ApiToken.issue("u", Bound(tenant, "dev", "u")).secret for tenant in (TENANT, TENANT, OTHER_TENANT)]
+    assert retries(users[0], 2) == ["1000"] * 2
+    assert retries(users[1], 1) == ["10000"]
+    assert retries(users[2], 3) == ["1000", "1000", "10000"]
+    assert retries(service, 5) == ["1000"] * 4 + ["10000"]
+
+
+def test_a_stream_whose_client_reads_slowly_ends_in_time(sql, tenants):
+    sql("INSERT INTO cloud_pod_events (type, message) SELECT 'INFO', repeat('x', 40000) FROM generate_series(1, 50)")
+    stream = Streams(4, last_s=0.5).follow(Seen(Filters(), None), 0, allowed=lambda: True, gone=lambda: False)
+    pieces = []
+    began = time.monotonic()
+    for piece in stream:
+        pieces.append(len(piece))
+        time.sleep(0.05)
+    assert time.monotonic() - began < 2
+    assert max(pieces) <= 16 * 1024
+    assert len(pieces) < 20
+
+
+def test_a_stream_ends_without_a_word_when_the_database_is_away(tenants):
+    db.connect("postgresql://nobody@127.0.0.1:1/none")
+    for streams in (Streams(4, last_s=5), Streams(0, last_s=5)):
+        made = list(streams.follow(Seen(Filters(), None), 0, allowed=lambda: True, gone=lambda: False))
+        assert len(made) <= 1
 
 
 @pytest.mark.parametrize("last", ["-1", "x", "1" * 19, "1.5"])

@@ -56,13 +56,14 @@ def test_a_trace_stays_in_its_line(speaking):
     assert "ValueError: odd" in line["exception"]
 
 
-def test_a_request_has_one_line_with_its_route_and_id_and_nothing_secret(api, speaking):
+def test_a_request_has_one_line_with_its_route_and_id_and_nothing_secret(api, speaking, sql):
     headers = {"X-Request-Id": "asked-1"}
     assert api.simulate_get("/internal/cloudpods/9999", headers=headers).status_code == 404
     (line,) = speaking()
     expected = {"event": "request", "method": "GET", "route": "/internal/cloudpods/{reference}", "status": 404}
     assert line.items() >= {**expected, "request_id": "asked-1", "level": "info"}.items()
     assert line["duration_ms"] >= 0
+    assert line["token_id"] == sql.value("SELECT id FROM api_tokens")
     assert api.token not in json.dumps(line)
     assert api.simulate_get("/internal/events", headers={"Authorization": "Bearer wrong-secret"}).status_code == 401
     (line,) = speaking()
