@@ -163,9 +163,7 @@ def to_announce(types: list[str], limit: int, after_s: float) -> list[tuple[str,
             # ARRAY, so that the choice is made once: a join with a subquery may run it, and its LIMIT, for each row again.
             "UPDATE cloud_pod_jobs SET woken_at = now() WHERE id = ANY(ARRAY("
             " SELECT j.id FROM cloud_pod_jobs j WHERE status = 'queued' AND run_after <= now() AND type = ANY(%s)"
-            " AND (after_job_id IS NULL"
-            "      OR EXISTS (SELECT 1 FROM cloud_pod_jobs a WHERE a.id = j.after_job_id AND a.status = 'success'))"
-            " AND (woken_at IS NULL OR woken_at < now() - make_interval(secs => %s))"
+            " AND NOT waits AND (woken_at IS NULL OR woken_at < now() - make_interval(secs => %s))"
             " ORDER BY priority, created_at, id LIMIT %s FOR UPDATE SKIP LOCKED)) RETURNING id, type",
             (types, after_s, limit),
         )

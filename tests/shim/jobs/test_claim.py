@@ -348,3 +348,11 @@ def test_jobs_run_on_any_node_that_is_not_offline(rows, sql, status):
     assert (take(), take()) == (elsewhere, None)
     sql("UPDATE cloud_pod_nodes SET status = 'active' WHERE name = 'lab1'")
     assert take() == (here if status == "offline" else None)
+
+
+def test_a_job_is_claimed_once_the_one_it_comes_after_has_succeeded(rows, sql):
+    first = rows.job("BACKUP", pod=rows.pod(), run_after="2999-01-01")
+    second = rows.job("SCALE", pod=rows.pod(), after_job_id=first)
+    assert take() is None
+    sql("UPDATE cloud_pod_jobs SET status = 'success' WHERE id = %s", first)
+    assert take() == second
