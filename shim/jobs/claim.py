@@ -8,14 +8,15 @@ from shim.jobs.models import CloudPodJob
 # May run now: due; no earlier unfinished change of the same pod (which also means one change at a time, in the order asked,
 # save that what the clock ordered and nobody began comes after what people order); the job that it comes after a success;
 # its node not offline and below its cap, of which long jobs leave a place to others; for one of the types of which a node runs
-# one at a time, none of these running there. A lost run's job is re-run by whoever claims it.
+# one at a time, none of these running there. A rehearsal takes no time and keeps nobody waiting, whatever its type. A lost
+# run's job is re-run by whoever claims it.
 # Each node with room gives its best by an index, however many wait, and one without room is not looked at.
 _CLAIM = """
 WITH room AS MATERIALIZED (
     SELECT n.id, r.alone = 0 AS for_alone, r.long < greatest(n.max_running_jobs - 1, 1) AS for_long
     FROM cloud_pod_nodes n CROSS JOIN LATERAL (
-        SELECT count(*) AS all, count(*) FILTER (WHERE j.type = ANY(%(long)s)) AS long,
-               count(*) FILTER (WHERE j.type = ANY(%(alone)s)) AS alone
+        SELECT count(*) AS all, count(*) FILTER (WHERE j.type = ANY(%(long)s) AND NOT j.dry_run) AS long,
+               count(*) FILTER (WHERE j.type = ANY(%(alone)s) AND NOT j.dry_run) AS alone
         FROM cloud_pod_jobs j WHERE j.status = 'running' AND j.node_id = n.id
     ) r WHERE n.status <> 'offline' AND r.all < n.max_running_jobs
 )
@@ -25,7 +26,8 @@ WHERE id = (
     SELECT best.id FROM room CROSS JOIN LATERAL (
         SELECT j.id, j.priority, j.created_at FROM cloud_pod_jobs j
         WHERE j.node_id = room.id AND j.status = 'queued' AND NOT j.waits AND j.run_after <= now() AND j.type = ANY(%(types)s)
-          AND (room.for_long OR j.type <> ALL(%(long)s)) AND (room.for_alone OR j.type <> ALL(%(alone)s))
+          AND (room.for_long OR j.dry_run OR j.type <> ALL(%(long)s))
+          AND (room.for_alone OR j.dry_run OR j.type <> ALL(%(alone)s))
           AND NOT (j.changes_pod AND EXISTS (
               SELECT 1 FROM cloud_pod_jobs e WHERE e.cloud_pod_id = j.cloud_pod_id AND e.changes_pod
               AND e.status IN ('queued', 'running')

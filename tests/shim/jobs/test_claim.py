@@ -190,6 +190,16 @@ def test_long_jobs_leave_a_place_of_their_node_to_others(rows, sql):
     assert take() == scale
 
 
+def test_a_dry_run_of_a_backup_keeps_no_backup_waiting_nor_waits_for_one(rows, sql):
+    rehearsal = {"dry_run": True, "changes_pod": False}
+    first = rows.job("BACKUP", pod=rows.pod(), **rehearsal)
+    assert take() == first
+    real = rows.job("BACKUP", pod=rows.pod())
+    assert take() == real
+    second = rows.job("BACKUP", pod=rows.pod(), **rehearsal)
+    assert take() == second
+
+
 def test_a_node_with_one_place_runs_long_jobs_too(rows, sql):
     sql("UPDATE cloud_pod_nodes SET max_running_jobs = 1")
     backup = rows.job("BACKUP", pod=rows.pod())
