@@ -28,6 +28,9 @@ def stack() -> Iterator[Stack]:
         running.lay_lab()
         running.start()
         running.seed()
+        # More pods than its disk would bear, if each of them used up what it may.
+        ratio = running.session.put(f"{running.url}/internal/nodes/lab1", json={"diskOvercommit": 10}, timeout=20)
+        assert ratio.status_code == 200, ratio.text
         yield running
         assert running.stop() == []
     finally:

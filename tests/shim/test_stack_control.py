@@ -34,6 +34,8 @@ KEPT = (
     "address_pools",
 )
 
+MENDED = "SELECT mends = '[]'::jsonb FROM drift_reports WHERE job_id = %s"
+
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
@@ -112,10 +114,14 @@ def conf(lab, vmid):
     return (lab / f"etc/pve/lxc/{vmid}.conf").read_text()
 
 
-def look(stack, node):
-    """Look at a node; return what was found, by kind and vmid."""
-    assert stack.done(f"/internal/nodes/{node}/reconcile")["status"] == "success"
+def look(stack, sql, node):
+    """Look at a node and have it mended; return what was found, by kind and vmid."""
+    job = stack.done(f"/internal/nodes/{node}/reconcile")
+    assert job["status"] == "success"
+    # The clock orders the mends.
+    wait_until(lambda: sql(MENDED, job["id"]) == [(True,)], f"the report of {node} is mended")
     (report,) = stack.get("/internal/drift", node=node)["items"]
+    assert report["jobId"] == job["id"]
     return {(item["kind"], item["vmid"]): item for item in report["items"]}
 
 
@@ -124,7 +130,7 @@ def actions(stack, vmid):
     return Counter(event["data"]["action"] for event in events)
 
 
-def test_what_was_changed_by_hand_is_found_and_mended_once(stack):
+def test_what_was_changed_by_hand_is_found_and_mended_once(stack, sql):
     made(stack, 9201, 9202, 9203)
     on_node(stack.lab, "pct", "stop", "9201")
     on_node(stack.lab, "pct", "set", "9202", "--memory", "1024", "--cores", "2")
@@ -133,15 +139,15 @@ def test_what_was_changed_by_hand_is_found_and_mended_once(stack):
     size = ("--cores", "2", "--memory", "1024", "--rootfs", "clients-main:4")
     on_node(stack.lab, "pct", "create", "5002", TEMPLATE, "--hostname", "legacy", "--pool", "ClientPods", *size)
 
-    found = look(stack, "lab1")
+    found = look(stack, sql, "lab1")
     assert set(found) == {("power", 9201), ("size", 9202), ("missing", 9203), ("foreign", 5002)}
     assert found["size", 9202]["node"] == {"cores": 2, "memory_mb": 1024}
     assert stack.get("/internal/drift", node="lab1", kind="size")["items"][0]["items"] == [found["size", 9202]]
     orders = {vmid: found[kind, vmid]["mend"]["jobId"] for kind, vmid in (("power", 9201), ("size", 9202))}
     # While the orders are under way, and when they are done, nothing more is ordered.
-    while_under_way = look(stack, "lab1")
+    while_under_way = look(stack, sql, "lab1")
     assert {vmid: stack.finished(job)["status"] for vmid, job in orders.items()} == {9201: "success", 9202: "success"}
-    assert set(look(stack, "lab1")) == {("missing", 9203), ("foreign", 5002)}
+    assert set(look(stack, sql, "lab1")) == {("missing", 9203), ("foreign", 5002)}
     assert not [item for item in while_under_way.values() if item["mend"]]
     assert [actions(stack, vmid)["DRIFT_MENDED"] for vmid in (9201, 9202, 9203)] == [1, 1, 0]
     assert [actions(stack, vmid)["DRIFT_FOUND"] for vmid in (9201, 9202, 9203)] == [1, 1, 1]
@@ -386,8 +392,8 @@ def test_a_pod_that_the_cluster_moved_is_followed_and_a_copy_is_not(stack, sql):
 
     # Two nodes of no common cluster: what bears the pod's name may be a copy, and both look at it.
     carry(9272, copy=True)
-    assert look(stack, "lab2")["duplicate", 9272]["mend"] is None
-    assert look(stack, "lab1") == {}
+    assert look(stack, sql, "lab2")["duplicate", 9272]["mend"] is None
+    assert look(stack, sql, "lab1") == {}
     assert pod(stack, 9272)["node"] == "lab1"
     on_node(there, "pct", "destroy", "9272", "--purge", "1")
 
@@ -402,11 +408,11 @@ def test_a_pod_that_the_cluster_moved_is_followed_and_a_copy_is_not(stack, sql):
     carry(9271)
     on_node(there, "pct", "start", "9271")
 
-    (moved,) = look(stack, "lab1").values()
+    (moved,) = look(stack, sql, "lab1").values()
     assert (moved["kind"], moved["node"], moved["mend"]) == ("moved", {"node": "lab2"}, None)
-    (moved,) = look(stack, "lab2").values()
+    (moved,) = look(stack, sql, "lab2").values()
     assert (moved["kind"], moved["mend"]) == ("moved", {"node": "lab2"})
-    assert look(stack, "lab1") == {}
+    assert look(stack, sql, "lab1") == {}
     assert actions(stack, 9271)["MOVED"] == 1
     shares = "SELECT n.name FROM cloud_pod_allocations a JOIN cloud_pod_nodes n ON n.id = a.node_id WHERE a.cloud_pod_id = %s"
     followed = pod(stack, 9271)

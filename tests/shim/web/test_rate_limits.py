@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from shim import redis_link
 from shim.errors import Invalid, RateLimited
 from shim.web.rate_limit import RateLimits
 
@@ -181,8 +182,9 @@ def test_a_share_is_free_again_when_its_time_is_over(tenants, eventually):
 
 
 def test_without_redis_each_process_limits_by_itself_says_so_once_and_comes_back(
-    limited, servers, tmp_path, caplog, assert_problem, api_on
+    limited, servers, tmp_path, caplog, assert_problem, api_on, monkeypatch
 ):
+    monkeypatch.setattr(redis_link, "PAUSE_S", 0.0)
     socket = tmp_path / "redis.sock"
     api = api_on(limited.model_copy(update={"redis_url": f"unix://{socket}"}))
 

@@ -27,7 +27,7 @@ def test_a_users_token_is_bound_to_its_tenant(api, rows, assert_problem, sql):
     assert_problem(api.simulate_get("/internal/cloudpods/9102", headers=bearer(made)), 404, "cloudpod_not_found")
     assert_problem(make(api, {"name": "more"}, headers=bearer(made)), 403, "forbidden")
     told = sql("SELECT tenant_id, data ->> 'tokenId', actor FROM cloud_pod_events WHERE data ->> 'action' = 'TOKEN_CREATED'")
-    assert told == [("TENANT-123", made.json["id"], "test")]
+    assert told == [("TENANT-123", made.json["id"], "service:test")]
 
 
 def test_a_secret_stands_in_one_answer_and_nowhere_else(api, sql):
