@@ -5,6 +5,7 @@ Timestamps are the database's own, so that two hosts with different clocks agree
 
 import logging
 import math
+import select
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any, Self
 
 import peewee
 from playhouse.pool import PooledPostgresqlDatabase
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
 from shim.errors import Unavailable
 
@@ -56,12 +58,25 @@ ENDLESS = Patience()
 _BUSY = ("40P01", "40001", "55P03", "57014")
 
 
+class _Pool(PooledPostgresqlDatabase):  # type: ignore[misc]
+    """Connections that are asked whether they still stand without a question to the server, which each use would wait for."""
+
+    def _is_closed(self, connection: Any) -> bool:
+        # To one that rests the server says nothing but its end, and what was said can be seen from here.
+        resting = not connection.closed and connection.info.transaction_status == TRANSACTION_STATUS_IDLE
+        if not resting:
+            return True
+        said = select.poll()
+        said.register(connection, select.POLLIN)
+        return bool(said.poll(0))
+
+
 def connect(url: str, *, pool_size: int = 8, patience: Patience = ENDLESS) -> PooledPostgresqlDatabase:
     """Given a libpq URL, return a database whose connections are pooled per process, and bind the models to it.
 
     Nothing is opened yet; a forked child must call it anew.
     """
-    pooled = PooledPostgresqlDatabase(
+    pooled = _Pool(
         url,
         max_connections=pool_size,
         stale_timeout=300,
@@ -93,6 +108,30 @@ class Model(peewee.Model):
         """Insert many rows at once."""
         for some in peewee.chunked(rows, 250):
             cls.insert_many(some).execute()
+
+
+@dataclass(frozen=True)
+class _Slot:
+    number: int
+
+
+def slot(number: int) -> peewee.SQL:
+    """Return what stands in a query that is to be `Prepared` for the value with this number."""
+    return peewee.SQL("%s", [_Slot(number)])
+
+
+class Prepared:
+    """A query of a model with slots, whose SQL is written once: with a join, peewee writes longer than PostgreSQL answers."""
+
+    def __init__(self, query: Any) -> None:
+        self._query = query
+        self._sql, self._parameters = query.sql()
+
+    def first(self, *values: Any) -> Any:
+        """Return the first row for these values, None when there is none."""
+        given = [values[each.number] if isinstance(each, _Slot) else each for each in self._parameters]
+        found = self._query._get_cursor_wrapper(database.execute_sql(self._sql, given))
+        return next(iter(found), None)
 
 
 def new_id() -> str:

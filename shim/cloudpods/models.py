@@ -2,13 +2,14 @@
 
 import itertools
 from collections.abc import Collection, Iterator
+from functools import cache
 from typing import Any
 
 import peewee
 from playhouse.postgres_ext import BinaryJSONField
 
 from shim import caller, db, faults
-from shim.db import Model, new_id
+from shim.db import Model, Prepared, new_id, slot
 from shim.errors import Conflict, NotFound
 from shim.nodes.models import AddressPool, CloudPodNode
 from shim.tenants.models import Tenant
@@ -81,39 +82,40 @@ class CloudPod(Model):
     @classmethod
     def find(cls, reference: str) -> "CloudPod":
         """Return the pod with this vmid (digits: the live one, else the last that had it) or id. Raises NotFound."""
-        return cls._one(cls._matching(reference), reference)
+        only = caller.only_tenant()
+        by_vmid = reference.isascii() and reference.isdigit()
+        # A NUL cannot be sent to PostgreSQL, nor can it be part of an id. Ten digits and more are no vmid, and would be out of
+        # the column's range.
+        wanted = (int(reference) if len(reference) < 10 else 0) if by_vmid else "" if "\x00" in reference else reference
+        return cls._require(cls._finder(by_vmid, only is not None).first(wanted, only), reference)
 
     @classmethod
     def hold(cls, reference: str) -> "CloudPod":
         """Return the pod as `find` does, its row locked to the end of the transaction."""
         found = cls.find(reference)
         # Without its node's row: a pod that moved while this waited would match a join no more.
-        held = cls._one(cls.select().where(cls.id == found.id).for_update(), reference)
+        held = cls._require(cls.select().where(cls.id == found.id).for_update().first(), reference)
         if held.node_id == found.node_id:
             held.node = found.node
         return held
 
     @classmethod
-    def _matching(cls, reference: str) -> Any:
+    @cache
+    def _finder(cls, by_vmid: bool, of_tenant: bool) -> Prepared:
         query = cls.select(cls, CloudPodNode).join(CloudPodNode)
-        only = caller.only_tenant()
-        if only is not None:
+        if of_tenant:
             # Another tenant's pod is as good as none: whoever may not see it need not learn that it is there.
-            query = query.where(cls.tenant == only)
-        if not reference.isascii() or not reference.isdigit():
-            # A NUL cannot be sent to PostgreSQL, nor can it be part of an id.
-            return query.where(cls.id == ("" if "\x00" in reference else reference))
-        # Ten digits and more are no vmid, and would be out of the column's range.
-        vmid = int(reference) if len(reference) < 10 else 0
-        return query.where(cls.vmid == vmid).order_by(cls.status.in_(GONE), cls.created_at.desc()).limit(1)
+            query = query.where(cls.tenant == slot(1))
+        if not by_vmid:
+            return Prepared(query.where(cls.id == slot(0)))
+        return Prepared(query.where(cls.vmid == slot(0)).order_by(cls.status.in_(GONE), cls.created_at.desc()).limit(1))
 
     @staticmethod
-    def _one(query: Any, reference: str) -> "CloudPod":
-        pod = query.first()
+    def _require(pod: "CloudPod | None", reference: str) -> "CloudPod":
         if pod is None:
             kind = "vmid" if reference.isdigit() else "id"
             raise NotFound(f"there is no pod with {kind} {reference}", code="cloudpod_not_found")
-        return pod  # type: ignore[no-any-return]
+        return pod
 
     @classmethod
     def live_vmid(cls, vmid: int, *, but: str = "") -> bool:
