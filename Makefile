@@ -9,7 +9,8 @@ PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3,$(shell \
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n $${PYTEST_WORKERS:-2}
-LAB_TESTS := PATH="$(CURDIR)/$(BIN):$$PATH" CLOUDPODS_TEST_LAB=1 $(BIN)/pytest -n 0
+# The first test's set-up fetches a whole Debian for the template, once.
+LAB_TESTS := PATH="$(CURDIR)/$(BIN):$$PATH" CLOUDPODS_TEST_LAB=1 $(BIN)/pytest -n 0 --timeout 900
 # Tests that were ended in the middle leave a lab: the machine is to be as it was, whatever they said.
 TAKEN_DOWN := || { $(MAKE) --no-print-directory lab-down; exit 1; }
 
