@@ -19,6 +19,7 @@ from shim.cloudpods.metrics_resources import Metrics
 from shim.config import Settings
 from shim.events.stream import Streams
 from shim.jobs import resources as jobs
+from shim.jobs.models import CloudPodJob
 from shim.jobs.queue import Wakeups
 from shim.quotas import resources as quotas
 from shim.tenants import resources as users
@@ -55,8 +56,8 @@ def create(settings: Settings, streams: Streams | None = None) -> falcon.App[Any
 
 
 def routes(settings: Settings, wakeups: Wakeups, streams: Streams | None = None) -> dict[str, object]:
-    """Return every route with its resource."""
-    rates = RateLimits(settings)
+    """Return every route with its resource: long, since whoever seeks one is to look in one place."""
+    rates = RateLimits(settings, CloudPodJob.unfinished_of_tenant)
     streams = streams or Streams(settings.api_streams, settings.stream_s)
     changes = {**cloudpods.CHANGES, **backups.changes(settings)}
     table: dict[str, object] = {

@@ -92,6 +92,13 @@ class CloudPodJob(Model):
         return int(cls.select().where(cls.cloud_pod_id == cloud_pod_id, cls.status.in_(("queued", "running"))).count())
 
     @classmethod
+    def unfinished_of_tenant(cls, tenant_id: str, at_most: int) -> int:
+        """Return how many of a tenant's jobs are not finished; no more than so many are counted."""
+        of_tenant = "SELECT 1 FROM cloud_pod_jobs WHERE tenant_id = %s AND status IN ('queued', 'running') LIMIT %s"
+        ((count,),) = db.rows(f"SELECT count(*) FROM ({of_tenant}) unfinished", (tenant_id, at_most))  # noqa: S608
+        return int(count)
+
+    @classmethod
     def unfinished(cls, tenant_id: str) -> list[str]:
         """Return the ids, at most ten, of the tenant's jobs that are not finished."""
         return cls._unfinished(cls.tenant_id == tenant_id)

@@ -7,7 +7,7 @@ itself, so that orders are still taken, and bounded.
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, Protocol, TypeVar
 
 import limits
@@ -23,10 +23,8 @@ log = logging.getLogger(__name__)
 
 Counted = Literal["create", "destroy", "order"]
 
-# As many as matter: whoever has more than the limit need not be told how many.
-_UNFINISHED = """
-SELECT count(*) FROM (SELECT 1 FROM cloud_pod_jobs WHERE tenant_id = %s AND status IN ('queued', 'running') LIMIT %s) unfinished
-"""
+# Given a tenant and a number, how many of its jobs are unfinished; beyond the number nobody need count.
+Unfinished = Callable[[str, int], int]
 # A limit, whose count it is, and how many more.
 Asked = tuple[limits.RateLimitItem, str, int]
 # The limit that was reached, and the seconds to wait.
@@ -50,10 +48,10 @@ AnyOrder = TypeVar("AnyOrder", bound=Order)
 class RateLimits:
     """Admits orders or refuses them. Ask where the order is known to be well-formed, before its transaction does anything."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, unfinished: Unfinished) -> None:
         rates = {"create": settings.rate_create, "destroy": settings.rate_destroy, "order": settings.rate_orders}
         self._items = {name: limits.parse(rate) for name, rate in rates.items()}
-        self._jobs = settings.tenant_jobs
+        self._jobs, self._unfinished = settings.tenant_jobs, unfinished
         self._link = redis_link.of(settings.redis_url)
         pool = redis.ConnectionPool.from_url(settings.redis_url, **redis_link.quick())
         storage = RedisStorage("redis://", connection_pool=pool, key_prefix="cloudpods:rate")
@@ -90,7 +88,7 @@ class RateLimits:
     def _require_room(self, tenant_id: str, count: int) -> None:
         """Raise Conflict when so many more jobs would be too many. Orders of one moment may pass it together, by a few."""
         with db.session():
-            ((unfinished,),) = db.rows(_UNFINISHED, (tenant_id, self._jobs))
+            unfinished = self._unfinished(tenant_id, self._jobs)
         if unfinished + count > self._jobs:
             raise Conflict(
                 f"at most {self._jobs} jobs of a tenant may be unfinished; try again when some are done", code="too_many_jobs"

@@ -110,4 +110,4 @@ def test_a_client_that_does_not_read_its_answer_is_left(served, sql, eventually)
             slow.connect(("127.0.0.1", api.port))
             head = f"GET /internal/events?limit=200 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.token}\r\n\r\n"
             slow.sendall(head.encode())
-        eventually(lambda: api.status() == 200, within_s=server.ANSWER_S + 10)
+        assert eventually(lambda: api.status() == 200, within_s=server.ANSWER_S + 10)

@@ -7,6 +7,7 @@ import pytest
 
 from shim import redis_link
 from shim.errors import Invalid, RateLimited
+from shim.jobs.models import CloudPodJob
 from shim.web.rate_limit import RateLimits
 
 POD = {"tenantId": "TENANT-123", "hostname": "client-portal", "cores": 1, "memoryMb": 512}
@@ -154,7 +155,7 @@ def test_a_tenant_has_no_more_unfinished_jobs_than_it_may(api_on, tenants, rows,
 
 
 def test_many_at_once_are_admitted_together_or_not_at_all(limited):
-    rates = RateLimits(limited)
+    rates = RateLimits(limited, CloudPodJob.unfinished_of_tenant)
     rates.take("TENANT-123", {"create": 2})
     with pytest.raises(RateLimited):
         rates.take("TENANT-123", {"create": 2})
@@ -163,11 +164,11 @@ def test_many_at_once_are_admitted_together_or_not_at_all(limited):
 
 def test_more_at_once_than_the_limit_would_never_be_admitted_and_are_told_so(limited):
     with pytest.raises(Invalid, match="more than the limit of 3 per 1 hour"):
-        RateLimits(limited).take("TENANT-123", {"create": 4})
+        RateLimits(limited, CloudPodJob.unfinished_of_tenant).take("TENANT-123", {"create": 4})
 
 
 def test_a_share_is_free_again_when_its_time_is_over(tenants, eventually):
-    rates = RateLimits(tenants.model_copy(update={"rate_create": "1/second"}))
+    rates = RateLimits(tenants.model_copy(update={"rate_create": "1/second"}), CloudPodJob.unfinished_of_tenant)
 
     def admitted():
         try:
