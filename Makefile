@@ -14,7 +14,7 @@ LAB_TESTS := PATH="$(CURDIR)/$(BIN):$$PATH" CLOUDPODS_TEST_LAB=1 $(BIN)/pytest -
 # Tests that were ended in the middle leave a lab: the machine is to be as it was, whatever they said.
 TAKEN_DOWN := || { $(MAKE) --no-print-directory lab-down; exit 1; }
 
-.PHONY: help venv demo test lint lab test-lab test-lab-smoke lab-down bench clean
+.PHONY: help venv demo test lint lab test-lab test-lab-smoke lab-down bench chaos clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -32,7 +32,7 @@ demo: venv ## A running stack and a pod provisioned through it (ONCE=1: stop aft
 	@$(BIN)/python -m shim.embedded.demo $(if $(ONCE),--once)
 
 test: venv ## Everything that needs no root
-	$(PYTEST) tests
+	$(PYTEST) -rsfE --durations=20 tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" MOLECULE_EPHEMERAL_DIRECTORY="$(CURDIR)/.cache/molecule/default" $(BIN)/molecule test -s default
 
 lint: venv ## Style, types, import rules, playbooks, scripts, collection
@@ -51,7 +51,9 @@ lab: venv ## Root on Debian: this machine as a node with real containers behind 
 
 test-lab: venv ## The tests on real containers; afterwards the lab is down
 	$(LAB_TESTS) tests/lab $(TAKEN_DOWN)
-	PATH="$(CURDIR)/$(BIN):$$PATH" MOLECULE_EPHEMERAL_DIRECTORY="$(CURDIR)/.cache/molecule/cloudpod_node" $(BIN)/molecule test -s cloudpod_node
+	for each in cloudpod_node configure_database configure_wordpress create_dns_records; do \
+	  PATH="$(CURDIR)/$(BIN):$$PATH" MOLECULE_EPHEMERAL_DIRECTORY="$(CURDIR)/.cache/molecule/$$each" $(BIN)/molecule test -s $$each || exit 1; \
+	done
 
 test-lab-smoke: venv ## The part of them that every change must pass: three minutes
 	$(LAB_TESTS) -m lab_smoke tests/lab $(TAKEN_DOWN)
@@ -61,6 +63,10 @@ lab-down: venv ## Leave the machine as it was before the lab
 
 bench: venv ## The figures, side by side with what a user would run instead; writes bench.json
 	$(BIN)/python -m tests.benchmarks
+
+chaos: venv ## The long fault run: 250 jobs of all types while everything is killed (SEED=…: the same orders and faults again; WARM=true or false: one way only)
+	seed=$${SEED:-$$RANDOM}; for warm in $${WARM:-true false}; do \
+	  CHAOS_WARM=$$warm CHAOS_JOBS=$${JOBS:-250} CHAOS_SEED=$$seed $(BIN)/pytest -n 0 -s tests/chaos || exit 1; done
 
 clean: ## Remove what the targets made here, but not the data of the demo
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench.json

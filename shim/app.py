@@ -6,6 +6,9 @@ from typing import Any
 import falcon
 
 from shim import db
+from shim.blueprints import deployment_resources as deployments
+from shim.blueprints import resources as blueprints
+from shim.blueprints.models import Deployment
 from shim.cloudpods import backup_resources as backups
 from shim.cloudpods import drift_resources as drift
 from shim.cloudpods import event_resources as events
@@ -16,9 +19,11 @@ from shim.cloudpods import resources as cloudpods
 from shim.cloudpods import tenant_resources as tenants
 from shim.cloudpods.bulk_resources import Bulk
 from shim.cloudpods.metrics_resources import Metrics
+from shim.cloudpods.retry_resources import Retry
 from shim.config import Settings
 from shim.events.stream import Streams
 from shim.jobs import resources as jobs
+from shim.jobs.log_resources import Log
 from shim.jobs.models import CloudPodJob
 from shim.jobs.queue import Wakeups
 from shim.quotas import resources as quotas
@@ -88,7 +93,7 @@ def routes(settings: Settings, wakeups: Wakeups, streams: Streams | None = None)
         "/nodes/{node}/adopt": nodes.Adopt(wakeups),
         "/tenants/{tenant_id}/cloudpods": pod_lists.TenantPods(),
         "/tenants": tenants.Tenants(settings),
-        "/tenants/{tenant_id}": tenants.OneTenant(),
+        "/tenants/{tenant_id}": tenants.OneTenant(Deployment.alive_of_tenant),
         "/tenants/{tenant_id}/quota": quotas.Quota(),
         "/tenants/{tenant_id}/usage": tenants.Usage(),
         "/users": users.Users(),
@@ -97,11 +102,20 @@ def routes(settings: Settings, wakeups: Wakeups, streams: Streams | None = None)
         "/plans/{plan_id}": quotas.OnePlan(),
         "/tokens": tokens.Tokens(),
         "/tokens/{token_id}": tokens.OneToken(),
+        "/blueprints": blueprints.Blueprints(settings),
+        "/blueprints/{slug}": blueprints.OneBlueprint(settings),
+        "/blueprints/{slug}/deploy": blueprints.Deploy(settings, wakeups, rates),
+        "/deployments": deployments.Deployments(),
+        "/deployments/{deployment_id}": deployments.OneDeployment(wakeups, rates),
+        "/deployments/{deployment_id}/retry": deployments.RetryDeployment(settings, wakeups, rates),
         "/jobs": jobs.Jobs(),
         "/jobs/{job_id}": jobs.Job(),
+        "/jobs/{job_id}/retry": Retry(settings, wakeups, rates),
+        "/jobs/{job_id}/cancel": jobs.Cancel(wakeups),
         "/batches/{batch_id}": jobs.Batch(),
         "/batches/{batch_id}/jobs": jobs.BatchJobs(),
         "/jobs/{job_id}/events": events.JobEvents(streams),
+        "/jobs/{job_id}/log": Log(streams),
         "/cloudpods/{reference}/events": events.PodEvents(streams),
         "/tenants/{tenant_id}/events": events.TenantEvents(streams),
         "/events": events.Events(streams),

@@ -13,6 +13,7 @@ import peewee
 from shim import config, db, log, migrations
 from shim.caller import UserRole
 from shim.errors import CloudPodsError
+from shim.jobs_cli import jobs
 
 
 class _Commands(click.Group):
@@ -41,6 +42,9 @@ def main(ctx: click.Context, state_dir: Path | None, verbose: bool) -> None:
     ctx.obj = {"state_dir": state_dir.absolute()} if state_dir else {}
     if verbose:
         ctx.obj["log_level"] = "INFO"
+
+
+main.add_command(jobs)
 
 
 @main.command()
@@ -141,12 +145,17 @@ def migrate(obj: dict[str, Any], sql: bool) -> None:
 @click.option("--max-jobs", default=4, show_default=True, type=click.IntRange(1, 64), help="Jobs at a time on the node.")
 @click.pass_obj
 def seed(obj: dict[str, Any], /, **options: Any) -> None:
-    """Make a first tenant with plan and quota, and a node with its address pool; what is there stays as it is."""
+    """Make a first tenant with plan and quota, a node with its address pool, and the blueprints that come with the collection.
+
+    What is there stays as it is.
+    """
+    from shim.blueprints import shipped
     from shim.cloudpods.seed import seed as sow
 
-    _connect(obj)
+    settings = config.load(**obj)
+    db.connect(settings.database_url, pool_size=1)
     with db.session():
-        for line in sow(**options):
+        for line in [*sow(**options), *shipped.seed(settings)]:
             click.echo(line)
 
 

@@ -37,7 +37,7 @@ HIGHEST_VMID = 999_999_999
 
 
 # What no message may quote.
-_SECRET = ("database_url", "redis_url", "jwt_key", "metrics_token")
+_SECRET = ("database_url", "redis_url", "jwt_key", "metrics_token", "dns_key_secret")
 
 
 def default_state_dir() -> Path:
@@ -50,6 +50,11 @@ def default_state_dir() -> Path:
 def _words(value: object) -> object:
     """Return the words of a list with commas."""
     return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+
+def _object(value: object) -> object:
+    """Return what a text says in JSON."""
+    return json.loads(value) if isinstance(value, str) else value
 
 
 def _rate(value: str) -> str:
@@ -117,6 +122,13 @@ class Settings(BaseModel):
     node_sync_s: Annotated[
         float, Field(ge=0, description="How often each node is asked for its cores, memory and storages; 0: never")
     ] = 86400.0
+    job_log_keep_days: Annotated[int, Field(ge=1, le=3650, description="Days for which what a job printed is kept")] = 30
+    keep_failed_runs_days: Annotated[
+        int, Field(ge=0, le=3650, description="Days for which a worker keeps the directory of a run that failed; 0: not at all")
+    ] = 7
+    keep_failed_runs_mb: Annotated[
+        int, Field(ge=0, description="How much those directories may take on a host, in MB; the oldest go first")
+    ] = 500
     tick_s: Annotated[float, Field(gt=0, description="How often the scheduler looks")] = 1.0
     log_format: Annotated[
         Literal["json", "console"] | None, Field(description="How lines of the log look: json or console")
@@ -124,7 +136,37 @@ class Settings(BaseModel):
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None, Field(description="What the log leaves out: all below this level")
     ] = None
+    warm_ansible: Annotated[
+        bool, Field(description="Whether a worker keeps a process with Ansible loaded, from which its runs are forked")
+    ] = True
     stop_grace_s: Annotated[float, Field(ge=0, description="How long a stopping worker may finish its run")] = 20.0
+
+    roles_dir: Annotated[
+        Path | None, Field(description="Folder of the site's own roles that blueprints may play (docs/blueprints.md)")
+    ] = None
+    dns_zone: Annotated[str | None, Field(min_length=1, description="Zone that blueprints write records of pods to")] = None
+    dns_server: Annotated[str | None, Field(min_length=1, description="Name server that takes updates of that zone")] = None
+    dns_port: Annotated[int, Field(ge=1, le=65535, description="Its port")] = 53
+    dns_reverse_zone: Annotated[
+        str | None, Field(min_length=1, description="Zone of the pods' addresses; without it each address's own /24")
+    ] = None
+    dns_key_name: Annotated[str | None, Field(min_length=1, description="Name of the TSIG key that signs them")] = None
+    dns_key_algorithm: Annotated[str, Field(min_length=1, description="Algorithm of that key")] = "hmac-sha256"
+    dns_any_name: Annotated[
+        bool,
+        Field(description="Stacks may have any free name of the zone, not only their tenant's slug and names below"),
+    ] = False
+    dns_key_secret: Annotated[
+        str | None, Field(repr=False, min_length=1, description="That key, in base64; better as a file, `_FILE`")
+    ] = None
+    pod_user: Annotated[str, Field(min_length=1, description="Who blueprints log in as, into new pods")] = "root"
+    pod_key_file: Annotated[Path | None, Field(description="SSH key file with which they do")] = None
+    pod_wait_s: Annotated[int, Field(ge=1, description="How long a new pod may take until it lets them in")] = 300
+    pod_jump: Annotated[
+        dict[str, str | int] | None,
+        BeforeValidator(_object),
+        Field(description="The jump host on the way to pods, as JSON: host, user, port, private_key_file, known_hosts"),
+    ] = None
 
     rate_create: Annotated[str, AfterValidator(_rate), Field(description="How many pods a tenant may have made in a time")] = (
         "600/minute"
@@ -155,6 +197,19 @@ class Settings(BaseModel):
         from shim import jwt_key  # noqa: PLC0415
 
         jwt_key.read(self.jwt_key, self.jwt_algorithms)
+        return self
+
+    @model_validator(mode="after")
+    def _name_server_whole(self) -> "Settings":
+        needed = {
+            "DNS_ZONE": self.dns_zone,
+            "DNS_SERVER": self.dns_server,
+            "DNS_KEY_NAME": self.dns_key_name,
+            "DNS_KEY_SECRET": self.dns_key_secret,
+        }
+        lacking = [name for name, value in needed.items() if value is None]
+        if 0 < len(lacking) < len(needed):
+            raise ValueError(f"{', '.join(sorted(needed))} belong together: {', '.join(lacking)} is not set")
         return self
 
     @model_validator(mode="after")
@@ -208,10 +263,11 @@ def _own(environ: Mapping[str, str]) -> dict[str, object]:
     for key in names(environ):
         value = environ[key]
         name = key.removeprefix(PREFIX).lower()
-        plain = name.removesuffix("_file")
+        # A setting may itself be the path of a file.
+        plain = name if name in Settings.model_fields else name.removesuffix("_file")
         if plain in values:
             raise SettingsError(f"{PREFIX}{plain.upper()} is given both directly and as a file; keep one")
-        values[plain] = _read(key, value) if name.endswith("_file") else value
+        values[plain] = value if name == plain else _read(key, value)
     return values
 
 

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 import peewee
@@ -53,13 +53,28 @@ REQUESTS = Patience(lock_s=5, statement_s=15, idle_s=30)
 BACKGROUND = Patience(lock_s=60, idle_s=120)
 ENDLESS = Patience()
 
+# What a client had locked whose host is gone without a word is free after half a minute, not two hours: rows, and the lock
+# of the scheduler that works. The client looks as often (`connect`).
+_ALIVE = " -c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+
 # What PostgreSQL ended for others' sake, and what may work when asked again: a deadlock, two transactions that do not go
 # together, a lock not had in time, a statement that took too long.
 _BUSY = ("40P01", "40001", "55P03", "57014")
 
 
 class _Pool(PooledPostgresqlDatabase):  # type: ignore[misc]
-    """Connections that are asked whether they still stand without a question to the server, which each use would wait for."""
+    """Connections that are asked whether they still stand without a question to the server, which each use would wait for.
+
+    One that ends in the middle of a statement or a commit is told by one error, whichever of its own psycopg2 raises.
+    """
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        with _lost_as_operational():
+            return super().execute_sql(sql, params)
+
+    def commit(self) -> Any:
+        with _lost_as_operational():
+            return super().commit()
 
     def _is_closed(self, connection: Any) -> bool:
         # To one that rests the server says nothing but its end, and what was said can be seen from here.
@@ -69,6 +84,17 @@ class _Pool(PooledPostgresqlDatabase):  # type: ignore[misc]
         said = select.poll()
         said.register(connection, select.POLLIN)
         return bool(said.poll(0))
+
+
+@contextmanager
+def _lost_as_operational() -> Iterator[None]:
+    """Raise OperationalError for what psycopg2 gives no class of its own: a server that was killed, and could say nothing."""
+    try:
+        yield
+    except peewee.DatabaseError as error:
+        if type(error) is peewee.DatabaseError and getattr(getattr(error, "orig", None), "pgcode", None) is None:
+            raise peewee.OperationalError(*error.args) from error
+        raise
 
 
 def connect(url: str, *, pool_size: int = 8, patience: Patience = ENDLESS) -> PooledPostgresqlDatabase:
@@ -83,7 +109,10 @@ def connect(url: str, *, pool_size: int = 8, patience: Patience = ENDLESS) -> Po
         timeout=5,
         autoconnect=False,
         connect_timeout=5,
-        options=f"-c search_path={SEARCH_PATH} -c timezone=UTC{patience.options()}",
+        options=f"-c search_path={SEARCH_PATH} -c timezone=UTC{patience.options()}{_ALIVE}",
+        keepalives_idle=15,
+        keepalives_interval=5,
+        keepalives_count=3,
         application_name="cloudpods",
     )
     database.initialize(pooled)
@@ -198,6 +227,12 @@ def first_line(error: BaseException) -> str:
 def now(*, plus_s: float = 0.0) -> Any:
     """Return the database's clock as an expression, some seconds ahead if asked."""
     return peewee.SQL("now() + make_interval(secs => %s)", [plus_s])
+
+
+def age(moment: datetime) -> timedelta:
+    """Return how long ago a moment was, by the database's clock, which wrote it down."""
+    ((span,),) = rows("SELECT now() - %s::timestamptz", (moment,))
+    return span  # type: ignore[no-any-return]
 
 
 def iso(moment: datetime | None) -> str | None:

@@ -20,6 +20,11 @@ def text(said: str | None) -> str | None:
     return TOLD if said is not None and _INSIDE.search(said) else said
 
 
+def left(said: str) -> str:
+    """Return the same of what is left of a pod."""
+    return "unknown" if _INSIDE.search(said) else said
+
+
 def message(said: str) -> str:
     """Return the same of an event's message: what failed stays."""
     return f"{said.split(':', 1)[0]}: {TOLD}" if _INSIDE.search(said) else said
@@ -31,4 +36,6 @@ def failure(found: dict[str, Any] | None) -> dict[str, Any] | None:
         return None
     told = {name: found[name] for name in _KEPT if name in found}
     told["msg"] = text(str(found.get("msg", "")))
+    if "left_behind" in told:
+        told["left_behind"] = left(str(told["left_behind"]))
     return {**told, "code": CODE} if told["msg"] == TOLD else told

@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import psutil
 
@@ -22,6 +22,14 @@ _POLL_S = 0.05
 _KILL_S = 10.0
 
 log = logging.getLogger(__name__)
+
+# Says of a process whether it is to be left alone.
+Spare = Callable[[psutil.Process], bool]
+
+
+def clock() -> float:
+    """Return the seconds of a clock that nobody sets, and that goes on while the host is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def become_subreaper() -> None:
@@ -42,26 +50,67 @@ def end_with_parent(number: signal.Signals) -> Callable[[], None]:
     return ask
 
 
-def end_descendants(*, grace_s: float = 10.0, spare_ssh_masters: bool = False) -> int:
+def end_descendants(*, grace_s: float = 10.0, spare_ssh_masters: bool = False, spare: Spare | None = None) -> int:
     """End all processes below this one: first asked (a node script's trap cleans up), then killed; return how many there were.
 
-    A shared SSH connection's master belongs to the run that opened it by birth only: others use it, so a run's end spares it.
-    Looks again until none is left, since each that ends may hand over children of its own; or until it is clear that some
-    cannot be ended.
+    A shared SSH connection's master belongs to the run that opened it by birth only: others use it, so a run's end spares it;
+    and those of which `spare` says so, but not what is below them.
     """
     asked: set[psutil.Process] = set()
+    end_all(lambda: _below(spare), grace_s=grace_s, spare_ssh_masters=spare_ssh_masters, asked=asked)
+    return len(asked)
+
+
+def anything_lives(*, spare_ssh_masters: bool = False, spare: Spare | None = None) -> bool:
+    """Return whether a process is below this one, such as could not be ended, but for those that are to be spared."""
+    return bool(_living(_below(spare), spare_ssh_masters=spare_ssh_masters))
+
+
+def _below(spare: Spare | None) -> list[psutil.Process]:
+    try:
+        # Asked first, since to find descendants all processes of the host are looked through.
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return []
+    return [each for each in psutil.Process().children(recursive=True) if not (spare and spare(each))]
+
+
+def end_all(
+    find: Callable[[], Iterable[psutil.Process]],
+    *,
+    grace_s: float,
+    spare_ssh_masters: bool = True,
+    asked: set[psutil.Process] | None = None,
+) -> list[psutil.Process]:
+    """Ask the processes that `find` gives to end, then kill them; return those that live all the same.
+
+    Looks again until none is left, since each that ends may hand over children of its own; or until it is clear that some
+    cannot be ended. Those that were asked are noted in `asked`.
+    """
+    asked = set() if asked is None else asked
     began = time.monotonic()
-    while living := _living_descendants(spare_ssh_masters=spare_ssh_masters):
-        kill = time.monotonic() > began + grace_s
+    while living := _found(find, asked, spare_ssh_masters=spare_ssh_masters):
+        kill = time.monotonic() >= began + grace_s
         if time.monotonic() > began + grace_s + _KILL_S:
             log.error("cannot end %s", ", ".join(f"{process.pid}" for process in living))
-            break
+            return living
         for process in living:
             if kill or process not in asked:
                 _signal(process, kill=kill)
                 asked.add(process)
         time.sleep(_POLL_S)
-    return len(asked)
+    return []
+
+
+def _found(
+    find: Callable[[], Iterable[psutil.Process]], asked: set[psutil.Process], *, spare_ssh_masters: bool
+) -> list[psutil.Process]:
+    """Return what lives. Where something did, look twice: one that just becomes another program shows no mark meanwhile."""
+    living = _living(find(), spare_ssh_masters=spare_ssh_masters)
+    if not living and asked:
+        time.sleep(_POLL_S)
+        living = _living(find(), spare_ssh_masters=spare_ssh_masters)
+    return living
 
 
 def collect_zombies() -> None:
@@ -71,9 +120,9 @@ def collect_zombies() -> None:
             pass
 
 
-def _living_descendants(*, spare_ssh_masters: bool) -> list[psutil.Process]:
+def _living(found: Iterable[psutil.Process], *, spare_ssh_masters: bool) -> list[psutil.Process]:
     living = []
-    for process in psutil.Process().children(recursive=True):
+    for process in found:
         with contextlib.suppress(psutil.NoSuchProcess):
             if process.status() != psutil.STATUS_ZOMBIE and not (spare_ssh_masters and _is_ssh_master(process)):
                 living.append(process)
@@ -93,3 +142,5 @@ def _signal(process: psutil.Process, *, kill: bool) -> None:
             process.kill()
         else:
             process.terminate()
+            # One that was stopped would hear of it only when it is continued.
+            process.resume()

@@ -23,7 +23,7 @@ from tests.lab_node import LabNode
 
 ROLE = Path(__file__).resolve().parents[1] / "collections/ansible_collections/migra/cloudpods/roles/cloudpod_node"
 IPAM_HEADER = "# addresses of this node\n"
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 Done = subprocess.CompletedProcess[str]
 
@@ -127,7 +127,7 @@ class Scripts:
         return {
             "conf": self.lab.conf(vmid), "disks": self.lab.disks(vmid), "pool": vmid in self.lab.pool(),
             "ipam": lines, "running": self.lab.running(vmid), "lock": lock.exists() and lock.read_text(),
-            "notes": sorted(path.name for path in (self.state_dir / "restoring").glob(f"*{vmid}*")),
+            "notes": sorted(path.name for path in self.state_dir.glob(f"*/*{vmid}*")),
         }  # fmt: skip
 
     def assert_no_trace(self, vmid: int) -> None:

@@ -37,7 +37,7 @@ class Served:
 
     def start(self):
         self._process = subprocess.Popen([sys.executable, "-m", "shim.cli", "api"], env=self._environment)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while self.status() != 200:
             assert time.monotonic() < deadline, "the API did not start"
             time.sleep(0.05)

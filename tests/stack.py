@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,12 +10,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg2
 import requests
 
 from shim.process import end_with_parent
@@ -22,6 +24,7 @@ from shim.process import end_with_parent
 REPOSITORY = Path(__file__).resolve().parents[1]
 TENANT, OTHER_TENANT = "TENANT-123", "TENANT-456"
 DEADLINE_S = 90.0
+OVER = ("success", "failed", "cancelled")
 
 
 class Stack:
@@ -63,12 +66,13 @@ class Stack:
 
     def stop(self) -> list[psutil.Process]:
         """Send Ctrl-C to `up` and wait; return what is left running of all it started."""
-        if self._up is None:
+        up, self._up = self._up, None
+        if up is None:
             return []
-        started = psutil.Process(self._up.pid).children(recursive=True)
-        self._up.send_signal(signal.SIGINT)
-        assert self._up.wait(60) == 0
-        self._up = None
+        assert up.poll() is None, f"`up` ended with {up.returncode} by itself"
+        started = psutil.Process(up.pid).children(recursive=True)
+        up.send_signal(signal.SIGINT)
+        assert up.wait(60) == 0
         return [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
     def _ended(self) -> bool:
@@ -118,7 +122,7 @@ class Stack:
 
     def finished(self, job_id: str) -> dict[str, Any]:
         """Wait until a job is over; return it."""
-        wait_until(lambda: self.get(f"/internal/jobs/{job_id}")["status"] in ("success", "failed"), f"job {job_id} is over")
+        wait_until(lambda: self.get(f"/internal/jobs/{job_id}")["status"] in OVER, f"job {job_id} is over")
         return self.get(f"/internal/jobs/{job_id}")
 
     def done(self, path: str, **body: object) -> dict[str, Any]:
@@ -152,10 +156,20 @@ class Stack:
                 continue
         return sorted(found, key=lambda process: process.pid)
 
+    def playbooks(self) -> list[psutil.Process]:
+        """Return the processes of runs: those of ansible-playbook, but for what stands ready to become one."""
+        return [process for process in self.processes(of="ansible-playbook") if not is_warm(process)]
+
+    def services(self) -> list[psutil.Process]:
+        """Return what `up` runs, and what came to it when its parent died."""
+        assert self._up is not None
+        return psutil.Process(self._up.pid).children()
+
     def kill(self, of: str) -> None:
         """SIGKILL the stack's processes whose command line contains a text."""
         for process in self.processes(of=of):
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def _cloudpods(self) -> list[str]:
         return [sys.executable, "-m", "shim.cli", "--state-dir", str(self.state_dir)]
@@ -164,6 +178,37 @@ class Stack:
         done = subprocess.run(command, env=self.environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
+
+
+class Database:
+    """The stack's database, past the shim."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._url = json.loads((stack.state_dir / "settings.json").read_text())["database_url"]
+
+    @contextmanager
+    def session(self) -> Iterator[Any]:
+        """Lend a cursor; each statement is a transaction of its own."""
+        connection = psycopg2.connect(self._url, options="-c search_path=cloudpods,public")
+        connection.autocommit = True
+        try:
+            yield connection.cursor()
+        finally:
+            connection.close()
+
+    def __call__(self, statement: str, *parameters: object) -> list[Any]:
+        """Return the rows of a statement."""
+        with self.session() as cursor:
+            cursor.execute(statement, parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+
+def is_warm(process: psutil.Process) -> bool:
+    """Return whether this is a process that keeps Ansible loaded."""
+    try:
+        return any(word.endswith("warm/serve.py") for word in process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_until(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:

@@ -32,17 +32,13 @@ def take(
     """
     rehearsed = getattr(request.context.query, "dry_run", False)
     rates.admit(asked, rehearsed=rehearsed)
-    hold = partial(holding.hold, asked.tenant_id, [reference] if reference else [], _plans(asked)) if rehearsed else None
+    hold = partial(holding.hold_for, asked, reference) if rehearsed else None
     if reference is None or request.get_header("If-Match") is None:
         _give(request, response, wakeups, order, hold)
         return
     with database.atomic():
         etag.check(request, CloudPod.hold(reference).updated_at)
         _give(request, response, wakeups, order, hold)
-
-
-def _plans(asked: CreatePod | ChangePod) -> list[str]:
-    return [asked.plan_id] if isinstance(asked, CreatePod) and asked.plan_id is not None else []
 
 
 def _give(

@@ -7,14 +7,17 @@ lost can be repeated, and pods whose rows were lost come back as what they were.
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from shim.cloudpods import change, host_key, scan, verdict
+from shim.cloudpods import anew, change, host_key, scan, verdict
 from shim.cloudpods.backup_models import CloudPodBackup
 from shim.cloudpods.models import GONE, CloudPod
 from shim.cloudpods.schemas import AdoptPod
+from shim.config import Settings
 from shim.db import database, iso, lock, new_id
 from shim.errors import Conflict
+from shim.jobs.again import Again
 from shim.jobs.models import CloudPodJob
 from shim.jobs.submit import submit
 from shim.nodes.models import Allocation, CloudPodNode
@@ -115,21 +118,32 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
     """
     pod = change.pod_of(job)
     if pod.status == "provisioning":
-        pod.change(**{"status": "failed", "error": failure["msg"], **job.payload.get("earlier", {})})
-        _give_back(job, CloudPod.find(pod.id))
-    change.record(
-        "ERROR",
-        f"CloudPod not adopted: {failure['msg']}",
-        job,
-        action="ADOPT_FAILED",
-        vmid=pod.vmid,
-        leftBehind=failure["left_behind"],
-    )
+        give_up(job, pod, failure["msg"])
+    change.record_failure(job, failure, "CloudPod not adopted", action="ADOPT_FAILED", vmid=pod.vmid)
+
+
+def give_up(job: CloudPodJob, pod: CloudPod, error: str) -> None:
+    """Make the pod, whose row the caller holds, what it was before its adoption, which came to nothing, was ordered."""
+    pod.change(**{"status": "failed", "error": error, **job.payload.get("earlier", {})})
+    _give_back(job, CloudPod.find(pod.id))
+
+
+def left(job: CloudPodJob, seen: dict[str, Any]) -> str:
+    """Return what ended runs left: address and marker, written in this order, which adopting the container again takes up."""
+    marked = change.owner_of(seen).get("pod") == job.cloud_pod_id
+    kept = f"the marker of pod {job.cloud_pod_id} on container {seen['vmid']}, and its address"
+    return f"{kept}; adopt it again" if marked else "nothing"
 
 
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
     """A lost adoption may have ended between the marker and the address; running it again finishes both."""
     return None
+
+
+def again(job: CloudPodJob, settings: Settings) -> Again:
+    """Return the order anew."""
+    asked = anew.asked(AdoptPod, job.payload)
+    return Again(asked=asked, give=partial(adopt, job.payload["node"]))
 
 
 def _require_not_live(vmid: int) -> None:

@@ -8,6 +8,7 @@ from shim import db
 from shim.cloudpods import adopt, scan
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import AdoptPod
+from shim.jobs import tables
 from shim.jobs.follow import finished
 from shim.jobs.queue import Wakeups
 from shim.web import body
@@ -57,9 +58,7 @@ def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield "no container in the pool that is not a pod already"
         return
     cells = [COLUMNS, *([_cell(row.get(name)) for name in COLUMNS] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS))]
-    for row in cells:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield from tables.lines(cells)
 
 
 def _cell(value: Any) -> str:

@@ -3,11 +3,13 @@
 from typing import Any
 
 from shim import db
-from shim.cloudpods import change, retention
+from shim.cloudpods import anew, change, retention
 from shim.cloudpods.backup_models import CloudPodBackup
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import BackupPod, DestroyPod, ScalePod
+from shim.config import Settings
 from shim.db import database
+from shim.jobs.again import Again
 from shim.jobs.models import CloudPodJob
 
 
@@ -55,13 +57,21 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
 
 def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
     """The pod is as it was."""
-    change.record(
-        "ERROR",
-        f"CloudPod not backed up: {failure['msg']}",
-        job,
-        action="BACKUP_FAILED",
-        leftBehind=failure["left_behind"],
-    )
+    change.record_failure(job, failure, "CloudPod not backed up", action="BACKUP_FAILED")
+
+
+def cancelled(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    """The pod is as it was, save that the mode `stop` may have left it stopped."""
+    change.note_power(change.pod_of(job), failure)
+    fail(job, failure)
+
+
+def left(job: CloudPodJob, seen: dict[str, Any]) -> str:
+    """Return what ended runs left beside no archive, which is known by then: the pod locked, or stopped."""
+    pod = CloudPod.find(str(job.cloud_pod_id))
+    if seen.get("lock"):
+        return f"lock {seen['lock']} on container {pod.vmid}"
+    return change.power_left(pod, seen) if change.stands(pod, seen) else "unknown"
 
 
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
@@ -74,3 +84,8 @@ def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
     known = {"volid": of_job, "size_bytes": listed[of_job].get("size_bytes"), "storage": of_job.partition(":")[0]}
     removed = [row.volid for row in CloudPodBackup.of_pod(pod, "ready") if row.volid not in listed]
     return {"vmid": seen["vmid"], "archive": {**known, "mode": job.payload["mode"]}, "removed": removed, "changed": True}
+
+
+def again(job: CloudPodJob, settings: Settings) -> Again:
+    """Return the order anew."""
+    return anew.change(job, BackupPod, backup)

@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 # What people read in a scheduled job's payload; nothing goes by it.
 REASON = "schedule"
-# A pod whose job failed is not tried again before POD_PAUSE, another pod of its node not before NODE_PAUSE.
+# A pod whose job failed, or was cancelled by somebody, is not tried again before POD_PAUSE, another pod of its node not before
+# NODE_PAUSE.
 POD_PAUSE, NODE_PAUSE = timedelta(hours=1), timedelta(minutes=5)
 
 
@@ -50,7 +51,8 @@ WITH unfinished AS MATERIALIZED (
     FROM cloud_pod_jobs WHERE type = %(type)s AND NOT dry_run AND status IN ('queued', 'running')
     UNION ALL
     SELECT cloud_pod_id, node_id, scheduled, finished_at
-    FROM cloud_pod_jobs WHERE type = %(type)s AND NOT dry_run AND status = 'failed' AND finished_at > now() - %(longest_pause)s
+    FROM cloud_pod_jobs WHERE type = %(type)s AND NOT dry_run AND finished_at > now() - %(longest_pause)s
+    AND (status = 'failed' OR (status = 'cancelled' AND cancel_requested_at IS NOT NULL))
 ), busy_pods AS MATERIALIZED (
     SELECT DISTINCT cloud_pod_id AS id FROM unfinished WHERE failed_at IS NULL OR failed_at > now() - %(pod_pause)s
 ), busy_nodes AS MATERIALIZED (

@@ -79,6 +79,15 @@ def record(type: str, message: str, job: CloudPodJob, *, action: str, **data: An
     events.record(job, type, message, action=action, **data)
 
 
+def record_failure(job: CloudPodJob, failure: dict[str, Any], message: str, *, action: str, **data: Any) -> None:
+    """Append an event that the job's work was not done: it failed, or somebody cancelled it."""
+    type, about = "ERROR", {"action": action}
+    if failure.get("cancelled"):
+        type = "INFO" if failure["left_behind"] == "nothing" else "WARN"
+        about = {"action": f"{job.type}_CANCELLED", "cancelledBy": failure["by"]}
+    record(type, f"{message}: {failure['msg']}", job, leftBehind=failure["left_behind"], **about, **data)
+
+
 def amount_of(pod: CloudPod) -> Amount:
     """Return what the pod takes of its tenant's quota."""
     return Amount.of_pod(pod.cores, pod.memory_mb, pod.disk_gb)
@@ -121,6 +130,28 @@ def rebook(pod: CloudPod) -> None:
 
 def is_ours(pod: CloudPod, seen: dict[str, Any]) -> bool:
     """Return whether what `cloudpod_info` saw is this pod, whole."""
-    owner = seen.get("owner") or {}
+    owner = owner_of(seen)
     whole = bool(seen.get("exists")) and bool(seen.get("in_pool")) and not seen.get("unfinished")
     return whole and owner.get("tenant") == pod.tenant_id and owner.get("pod") == pod.id
+
+
+def owner_of(seen: dict[str, Any]) -> dict[str, Any]:
+    """Return whose the container is that `cloudpod_info` saw: tenant and pod, as far as it says."""
+    return seen.get("owner") or {}
+
+
+def stands(pod: CloudPod, seen: dict[str, Any]) -> bool:
+    """Return whether what `cloudpod_info` saw is this pod, whole, with nothing under way that only its end would undo."""
+    return is_ours(pod, seen) and not seen.get("lock") and seen.get("status") in ("running", "stopped")
+
+
+def power_left(pod: CloudPod, seen: dict[str, Any]) -> str:
+    """Return what the ended run of a job left of a pod that stands: nothing, or that it does not run, or does, any more."""
+    return "nothing" if seen["status"] == pod.power_state else f"container {pod.vmid}, {seen['status']}"
+
+
+def note_power(pod: CloudPod, failure: dict[str, Any]) -> None:
+    """Write the power state that the look saw which settled a cancelled job."""
+    status = (failure.get("seen") or {}).get("status")
+    if status in ("running", "stopped"):
+        pod.change(power_state=status)

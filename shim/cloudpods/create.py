@@ -1,14 +1,16 @@
 """CREATE: a new pod, from the request to its outcome."""
 
 import ipaddress
+from functools import partial
 from typing import Any
 
-from shim.cloudpods import change, dry_run, host_key, once
+from shim.cloudpods import anew, change, destroy, dry_run, host_key, once
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import CreatePod
 from shim.config import Settings
 from shim.db import database, lock
 from shim.errors import Conflict, Invalid
+from shim.jobs.again import Again
 from shim.jobs.models import CloudPodJob
 from shim.jobs.submit import submit
 from shim.nodes.candidates import Size
@@ -145,18 +147,31 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
     fall(job, failure, "CloudPod not created", action="CREATE_FAILED")
 
 
-def fall(job: CloudPodJob, failure: dict[str, Any], message: str, **data: Any) -> None:
+def fall(job: CloudPodJob, failure: dict[str, Any], message: str, *, action: str, **data: Any) -> None:
     """Write that the new pod is not there and free what it took, unless something of it was left behind; say so."""
     pod = change.pod_of(job)
     status = "failed" if pod.status == "provisioning" else pod.status
     pod.change(status=status, error=failure["msg"])
-    left = failure["left_behind"]
-    if left == "nothing":
+    if failure["left_behind"] == "nothing":
         change.give_back(job, pod)
     else:
         # It is there until a destroy took it away.
         change.settle(job, pod)
-    change.record("ERROR", f"{message}: {failure['msg']}", job, vmid=pod.vmid, leftBehind=left, **data)
+    change.record_failure(job, failure, message, action=action, vmid=pod.vmid, **data)
+
+
+def cancelled(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    """The pod is not there; what is there of it is destroyed."""
+    fail(job, failure)
+    clear_away(job, failure)
+
+
+def clear_away(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    """Order the destruction of what a cancelled job left of its new pod, if the node says that it is this pod's."""
+    seen = failure.get("seen") or {}
+    ours = seen.get("unfinished") or change.owner_of(seen).get("pod") == job.cloud_pod_id
+    if failure["left_behind"] != "nothing" and ours:
+        destroy.follow(job, change.pod_of(job))
 
 
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
@@ -164,6 +179,21 @@ def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
     if change.is_ours(CloudPod.find(str(job.cloud_pod_id)), seen) and seen.get("status") == "running":
         return {"vmid": seen["vmid"], "ip": seen["ip"], "cloudpod": seen, "changed": True}
     return None
+
+
+def again(job: CloudPodJob, settings: Settings) -> Again:
+    """Return the order of another pod that is the same: its vmid and address, if they were chosen, are chosen anew."""
+    anew.require_of_no_deployment(job)
+    anew.require_nothing_left(job)
+    asked = anew.asked(CreatePod, anew.without_chosen(job.payload))
+    return Again(asked=asked, give=partial(create, settings=settings))
+
+
+def left(job: CloudPodJob, seen: dict[str, Any]) -> str:
+    """Return what ended runs left of a new pod: a container at its vmid, unless that is known for somebody else's."""
+    of_nobody = seen.get("in_pool") is False and not seen.get("unfinished")
+    of_another = change.owner_of(seen).get("pod") not in (None, job.cloud_pod_id)
+    return "nothing" if not seen.get("exists") or of_nobody or of_another else f"container {seen['vmid']}"
 
 
 def buyer(request: CreatePod) -> tuple[Tenant, Plan]:

@@ -43,6 +43,16 @@ def rehearse_all(
         return [_rehearsed(job, pod) for job, pod in ordered], _quota(ordered[0][1].tenant_id, asked)
 
 
+def try_all(orders: Callable[[], list[Ordered]]) -> tuple[list[Ordered], dict[str, Any]]:
+    """Return what these new pods' orders would give, all of it taken back, and the quota of them all. Nothing is written.
+
+    Call with all that they lock held (`holding.hold`).
+    """
+    with database.atomic():
+        ordered, asked = _tried(orders)
+        return ordered, _quota(ordered[0][1].tenant_id, asked)
+
+
 def _tried(orders: Callable[[], list[Ordered]]) -> tuple[list[Ordered], Amount]:
     """Return what the orders give and how much they ask for, with all that was written for it taken back."""
     with database.savepoint() as trial:

@@ -104,18 +104,11 @@ def _start(request: falcon.Request, asked: FeedQuery) -> int:
 def _page(asked: FeedQuery, filters: Filters) -> dict[str, Any]:
     page = asked.page(keys=1)
     if asked.order == "desc":
-        found = CloudPodEvent.page(filters, after=asked.since or 0, before=_seq(page, HIGHEST), limit=page.limit + 1)
+        found = CloudPodEvent.page(
+            filters, after=asked.since or 0, before=paging.number_after(page, HIGHEST), limit=page.limit + 1
+        )
     else:
-        found = CloudPodEvent.page(filters, after=_seq(page, asked.since or 0), limit=page.limit + 1)
+        found = CloudPodEvent.page(filters, after=paging.number_after(page, asked.since or 0), limit=page.limit + 1)
     shown = found[: page.limit]
     more = len(found) > page.limit
     return {"items": showing.shown(shown, caller.only_tenant()), "next": paging.encode(shown[-1].seq) if more else None}
-
-
-def _seq(page: paging.Page, first: int) -> int:
-    if page.after is None:
-        return first
-    text = page.after[0]
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise paging.bad_cursor()
-    return int(text)

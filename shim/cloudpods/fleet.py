@@ -13,7 +13,7 @@ from shim.config import Settings
 from shim.db import database
 from shim.errors import Conflict
 from shim.events.models import CloudPodEvent
-from shim.jobs import state
+from shim.jobs import many
 from shim.jobs.catalog import FORGOTTEN
 from shim.jobs.models import CloudPodJob
 from shim.nodes.figures import NodeView
@@ -111,7 +111,7 @@ def delete(name: str, check: Check) -> None:
         node = CloudPodNode.hold(name)
         check(node.updated_at)
         # First: a look may let pods that moved here follow.
-        state.cancel_looks(node.id, list(FORGOTTEN), f"node {name} was deleted")
+        many.cancel_looks(node.id, list(FORGOTTEN), f"node {name} was deleted")
         _require_no_pods(node)
         jobs = CloudPodJob.unfinished_on(node.id)
         if jobs:

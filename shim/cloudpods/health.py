@@ -3,11 +3,13 @@
 from typing import Any
 
 from shim import db
-from shim.cloudpods import change, verdict
+from shim.cloudpods import anew, change, verdict
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import CheckHealth
+from shim.config import Settings
 from shim.db import database
-from shim.errors import CloudPodsError
+from shim.errors import CloudPodsError, Conflict
+from shim.jobs.again import Again
 from shim.jobs.models import CloudPodJob
 
 
@@ -17,7 +19,20 @@ def check(reference: str) -> tuple[CloudPodJob, CloudPod]:
         pod = CloudPod.hold(reference)
         change.require_active(pod)
         request = CheckHealth(tenantId=pod.tenant_id, triggeredBy="manual")
-        return CloudPodJob.pending(pod.id, "HEALTH_CHECK") or change.enqueue("HEALTH_CHECK", pod, request), pod
+        pending = CloudPodJob.pending(pod.id, "HEALTH_CHECK")
+        if pending is not None and pending.cancel_requested_at is None:
+            return pending, pod
+        return change.enqueue("HEALTH_CHECK", pod, request), pod
+
+
+def _fresh(reference: str, request: CheckHealth) -> tuple[CloudPodJob, CloudPod]:
+    """Queue a health check unless one is queued."""
+    pod = change.hold(reference, request.tenant_id)
+    change.require_active(pod)
+    pending = CloudPodJob.pending(pod.id, "HEALTH_CHECK")
+    if pending is not None:
+        raise Conflict(f"pod {pod.vmid} is already looked at by job {pending.id}", code="job_pending", jobId=pending.id)
+    return change.enqueue("HEALTH_CHECK", pod, request), pod
 
 
 def variables(job: CloudPodJob) -> dict[str, Any]:
@@ -58,6 +73,11 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
     """A lost check runs again."""
     return None
+
+
+def again(job: CloudPodJob, settings: Settings) -> Again:
+    """Return the order anew."""
+    return anew.change(job, CheckHealth, _fresh)
 
 
 def as_json(pod: CloudPod) -> dict[str, Any]:

@@ -10,11 +10,18 @@ behind those who wait for something else of ours.
 from collections.abc import Iterable
 
 from shim import caller, db
+from shim.cloudpods.schemas import ChangePod, CreatePod
 from shim.quotas.models import TenantQuota
 
 _PODS = "SELECT id FROM cloud_pods WHERE tenant_id = %s AND (id = ANY(%s) OR vmid = ANY(%s)) ORDER BY id FOR UPDATE"
 _TENANT = "SELECT id FROM tenants WHERE id = %s AND deleted_at IS NULL FOR SHARE"
 _PLANS = "SELECT id FROM plans WHERE id = ANY(%s) OR id = (SELECT plan_id FROM tenants WHERE id = %s) ORDER BY id FOR SHARE"
+
+
+def hold_for(asked: CreatePod | ChangePod, reference: str | None) -> None:
+    """Lock what this order will, of the pod with this reference or of a new one."""
+    plans = [asked.plan_id] if isinstance(asked, CreatePod) and asked.plan_id is not None else []
+    hold(asked.tenant_id, [reference] if reference else [], plans)
 
 
 def hold(tenant_id: str, references: Iterable[str], plan_ids: Iterable[str] = ()) -> None:

@@ -31,7 +31,7 @@ MAX_ORDERS, MAX_TRIES = 50, 5
 # How often a pod was mended in this way within a day, whether that failed lately, whether it was given up.
 _EARLIER = """
 SELECT count(*) FILTER (WHERE e.data ->> 'action' = 'DRIFT_MENDED'),
-       coalesce(bool_or(j.status = 'failed' AND j.finished_at > now() - %s), false),
+       coalesce(bool_or(j.status IN ('failed', 'cancelled') AND j.finished_at > now() - %s), false),
        coalesce(bool_or(e.data ->> 'action' = 'DRIFT_MEND_GIVEN_UP'), false)
 FROM cloud_pod_events e LEFT JOIN cloud_pod_jobs j ON j.id = e.job_id
 WHERE e.cloud_pod_id = %s AND e.created_at > now() - interval '1 day' AND e.data ->> 'kind' = %s

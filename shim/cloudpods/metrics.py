@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client.core import GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
 from shim import db
 from shim.jobs.catalog import ACTIONS, FORGOTTEN, QUEUES
@@ -61,7 +61,7 @@ class Figures:
         """Yield each figure."""
         with self._lock:
             if time.monotonic() - self._read_at > KEEP_S:
-                self._kept = [*_jobs(), *_queues(), _quotas(), _headroom(), *_drift()]
+                self._kept = [*_jobs(), _plain_runs(), *_queues(), _quotas(), _headroom(), *_drift()]
                 self._read_at = time.monotonic()
             yield from self._kept
 
@@ -78,6 +78,13 @@ def _jobs() -> list[Metric]:
     for type, count, seconds in db.rows(_DURATIONS, (list(FORGOTTEN),)):
         took.add_metric((type,), count, float(seconds))
     return [jobs, took]
+
+
+def _plain_runs() -> Metric:
+    plain = CounterMetricFamily("cloudpods_plain_runs", "Runs that could not be started warm, by reason.", labels=("reason",))
+    for reason, runs in db.rows("SELECT reason, runs FROM cloud_pod_plain_runs"):
+        plain.add_metric((reason,), runs)
+    return plain
 
 
 def _queues() -> list[Metric]:

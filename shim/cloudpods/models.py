@@ -211,9 +211,10 @@ class CloudPod(Model):
 
     @classmethod
     def yield_ip(cls, ip: str, *, to: "CloudPod") -> None:
-        """Take an address from a pod that only asked for it: the node, which arbitrates, gave it to another one first."""
-        asked_only = (cls.ip == ip) & (cls.id != to.id) & (cls.status == "provisioning")
-        cls.update(ip="", updated_at=db.now()).where(asked_only).execute()
+        """Take an address from a pod that does not have it on its node, which arbitrates and gave it to this one: that pod only
+        asked for it, or it is being destroyed and its node freed the address before anybody heard of that."""
+        without = (cls.ip == ip) & (cls.id != to.id) & (cls.status << ("provisioning", "deleting"))
+        cls.update(ip="", updated_at=db.now()).where(without).execute()
 
     def change(self, **columns: Any) -> None:
         """Write these columns."""
@@ -294,6 +295,11 @@ class CloudPodSnapshot(Model):
     def forget(cls, pod: CloudPod) -> None:
         """Drop the rows of a pod that is gone: its snapshots went with it."""
         cls.delete().where(cls.cloud_pod == pod.id).execute()
+
+    @classmethod
+    def forget_overwritten(cls, pod: CloudPod) -> None:
+        """Drop the rows of a pod that an archive was put in the place of, save for snapshots that are still to be made."""
+        cls.delete().where(cls.cloud_pod == pod.id, cls.status != "creating").execute()
 
     def become(self, status: str, **columns: Any) -> None:
         """Write a new status, and these columns."""

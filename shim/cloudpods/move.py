@@ -16,14 +16,19 @@ from typing import Any
 from shim.cloudpods.compare import Finding, Seen
 from shim.cloudpods.drift_models import DriftReport
 from shim.db import database
-from shim.nodes.models import Allocation, CloudPodNode
+from shim.nodes.models import Allocation
 
 # `updated_at` tells looks that began before that they saw what is over.
 _FOLLOW = "UPDATE cloud_pods SET node_id = %s, updated_at = now() WHERE id = ANY(%s)"
-# Also of pods that moved earlier, while a run of theirs was under way. A drill stays with its archive.
+# Also of pods that moved earlier, while a run of theirs was under way. A drill stays with its archive. How far the queue that
+# they leave has come says nothing about the one they come to: they have their turns there as if they were ordered now.
 _FOLLOW_JOBS = """
-UPDATE cloud_pod_jobs j SET node_id = p.node_id FROM cloud_pods p
-WHERE p.id = j.cloud_pod_id AND p.node_id = %s AND j.status = 'queued' AND j.node_id <> p.node_id AND j.type <> 'RESTORE_DRILL'
+UPDATE cloud_pod_jobs j SET node_id = moved.node_id, turn = moved.turn FROM (
+    SELECT j.id, p.node_id, cloudpods.last_turn(p.node_id, j.priority, j.tenant_id)
+           + row_number() OVER (PARTITION BY j.priority, j.tenant_id ORDER BY j.turn, j.created_at, j.id) AS turn
+    FROM cloud_pod_jobs j JOIN cloud_pods p ON p.id = j.cloud_pod_id
+    WHERE p.node_id = %s AND j.status = 'queued' AND j.node_id <> p.node_id AND j.type <> 'RESTORE_DRILL'
+) moved WHERE j.id = moved.id AND j.status = 'queued'
 """
 _RECORD = """
 INSERT INTO cloud_pod_events (cloud_pod_id, tenant_id, type, message, data)
@@ -54,12 +59,6 @@ def follow(node_id: str, moved: list[Finding], names: dict[str, str]) -> None:
 def follow_with_jobs(node_id: str) -> None:
     """Let what is queued of this node's pods run there, where they are now."""
     database.execute_sql(_FOLLOW_JOBS, (node_id,))
-
-
-def names(node_ids: list[str]) -> dict[str, str]:
-    """Return the names of these nodes."""
-    found = CloudPodNode.select(CloudPodNode.id, CloudPodNode.name).where(CloudPodNode.id.in_(node_ids))
-    return {node.id: node.name for node in found}
 
 
 def _name_nodes(found: list[Finding]) -> None:

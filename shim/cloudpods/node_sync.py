@@ -7,9 +7,11 @@ How much more than it has a node may be given is its over-commit, which nobody b
 from typing import Any
 
 from shim import db
+from shim.config import Settings
 from shim.errors import CloudPodsError
 from shim.events.models import CloudPodEvent
 from shim.jobs import looks, state
+from shim.jobs.again import Again
 from shim.jobs.models import CloudPodJob
 from shim.nodes.models import CloudPodNode
 
@@ -52,6 +54,11 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
     """A lost look is taken again."""
     return None
+
+
+def again(job: CloudPodJob, settings: Settings) -> Again:
+    """Return the order of a fresh look."""
+    return looks.again(job)
 
 
 def _totals(facts: dict[str, Any]) -> dict[str, Any]:

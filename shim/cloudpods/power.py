@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from shim.cloudpods import change
+from shim.cloudpods import anew, change
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import PowerPod
+from shim.config import Settings
 from shim.db import database
+from shim.jobs.again import Again
 from shim.jobs.models import CloudPodJob
 
 
@@ -75,18 +77,37 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
     """What state the pod is in is seen by its next health check, which finds a pod ill that should run and does not."""
     if VERBS[job.payload["action"]].power_state == "running":
         change.pod_of(job).change(wanted_power="running")
-    change.record(
-        "ERROR",
-        f"CloudPod {job.payload['action']} failed: {failure['msg']}",
-        job,
-        action="POWER_FAILED",
-        leftBehind=failure["left_behind"],
-    )
+    _record_failure(job, failure)
+
+
+def cancelled(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    """The pod is in the state that the look saw; what was wanted of it before is wanted still."""
+    change.note_power(change.pod_of(job), failure)
+    _record_failure(job, failure)
+
+
+def left(job: CloudPodJob, seen: dict[str, Any]) -> str:
+    """Return what ended runs left: the pod in the state it had, or not. A guest that was asked to shut down may yet do it."""
+    pod = CloudPod.find(str(job.cloud_pod_id))
+    if not change.stands(pod, seen):
+        return "unknown"
+    if seen["status"] == "running" and job.payload["action"] in ("shutdown", "reboot"):
+        return f"container {pod.vmid}, running, whose guest may have been asked to shut down and may yet do so"
+    return change.power_left(pod, seen)
+
+
+def _record_failure(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    change.record_failure(job, failure, f"CloudPod {job.payload['action']} not done", action="POWER_FAILED")
 
 
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
-    """A lost start or stop is done when the pod is in that state; whether a lost restart happened cannot be seen."""
+    """A lost start or stop is done when the pod is in that state. A restart cannot be seen; its script does it once per job."""
     verb = VERBS[job.payload["action"]]
     if verb.state == "restarted" or not change.is_ours(CloudPod.find(str(job.cloud_pod_id)), seen):
         return None
     return {"vmid": seen["vmid"], "cloudpod": seen, "changed": True} if seen.get("status") == verb.state else None
+
+
+def again(job: CloudPodJob, settings: Settings) -> Again:
+    """Return the order anew."""
+    return anew.change(job, PowerPod, ORDERS[job.payload["action"]])

@@ -13,10 +13,13 @@ from typing import Any
 from shim.cloudpods import compare, mend, move
 from shim.cloudpods.compare import Finding, Pod, Seen
 from shim.cloudpods.drift_models import DriftReport
+from shim.config import Settings
 from shim.db import database
 from shim.errors import CloudPodsError
 from shim.jobs import looks, state
+from shim.jobs.again import Again
 from shim.jobs.models import CloudPodJob
+from shim.nodes.models import CloudPodNode
 
 TYPE = "RECONCILE"
 # What a report lists; it counts all. A node that shows nothing of what it should is one fault, not thousands.
@@ -88,10 +91,15 @@ def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
+def again(job: CloudPodJob, settings: Settings) -> Again:
+    """Return the order of a fresh look."""
+    return looks.again(job)
+
+
 def _follow(found: list[Finding], seen: Seen, allowed: list[str]) -> None:
     to_follow = move.resolve(found, seen)
     if "moved" in allowed and to_follow:
-        names = move.names(list(to_follow))
+        names = CloudPodNode.names(to_follow)
         for node_id, moved in to_follow.items():
             move.follow(node_id, moved, names)
             for finding in moved:

@@ -1,14 +1,18 @@
 """RESTORE: a pod's archive brought back, over the pod itself or as a new pod, from the request to its outcome."""
 
+from functools import partial
 from typing import Any
 
-from shim.cloudpods import change, create, host_key, retention, take_back
+from pydantic.alias_generators import to_camel
+
+from shim.cloudpods import anew, change, create, host_key, retention, take_back
 from shim.cloudpods.backup_models import CloudPodBackup
-from shim.cloudpods.models import CloudPod
+from shim.cloudpods.models import CloudPod, CloudPodSnapshot
 from shim.cloudpods.schemas import CreatePod, RestorePod, as_hostname
 from shim.config import Settings
 from shim.db import database
 from shim.errors import Conflict, Invalid
+from shim.jobs.again import Again
 from shim.jobs.models import CloudPodJob
 
 
@@ -25,7 +29,8 @@ def _in_place(pod: CloudPod, request: RestorePod) -> tuple[CloudPodJob, CloudPod
     if not request.force:
         raise Conflict(
             f"pod {pod.vmid} is live, and the backup of {backup.created_at:%Y-%m-%d %H:%M} UTC would overwrite what was written"
-            ' since; send "force": true to go back to it, or "asNew": true to have it as a second pod beside this one',
+            ' since, and its snapshots; send "force": true to go back to it, or "asNew": true to have it as a second pod beside'
+            " this one",
             code="restore_needs_force",
             backupId=backup.id,
         )
@@ -49,16 +54,19 @@ def _description(source: CloudPod, backup: CloudPodBackup, request: RestorePod) 
     node = backup.node
     if request.node not in (None, node.name):
         raise Invalid.field("node", f"must be {node.name}: the archive is there and nowhere else", code="archive_elsewhere")
-    like_source = {
+    given = request.model_dump(exclude_none=True, include=set(RestorePod.OF_A_NEW_POD))
+    whose = {"tenant_id": source.tenant_id, "requested_by": request.requested_by}
+    return CreatePod.model_construct(**{**_like(source), **given, **whose, "region": node.region, "node": node.name})
+
+
+def _like(source: CloudPod) -> dict[str, Any]:
+    return {
         "hostname": as_hostname(source.hostname),
         "cores": source.cores,
         "memory_mb": source.memory_mb,
         "swap_mb": source.swap_mb,
         "disk_gb": source.disk_gb,
     }
-    given = request.model_dump(exclude_none=True, include=set(RestorePod.OF_A_NEW_POD))
-    whose = {"tenant_id": source.tenant_id, "requested_by": request.requested_by}
-    return CreatePod.model_construct(**{**like_source, **given, **whose, "region": node.region, "node": node.name})
 
 
 def variables(job: CloudPodJob) -> dict[str, Any]:
@@ -80,6 +88,7 @@ def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
     take_back.succeed(job, pod, result["cloudpod"])
     # The guest's keys are the archive's again.
     pod.change(error=None, host_key=host_key.of(result["cloudpod"]))
+    CloudPodSnapshot.forget_overwritten(pod)
     change.record("STATE_CHANGE", "CloudPod restored", job, vmid=pod.vmid, **about)
 
 
@@ -91,11 +100,46 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
         return
     pod, left = change.pod_of(job), failure["left_behind"]
     take_back.fail(job, pod, failure)
-    if left != "nothing":
+    if left != "nothing" and not _stands(failure):
         message = f"CloudPod not restored, and it may not be whole any more (left on the node: {left})"
         # It stays active, so that it can be restored again.
         pod.change(power_state="unknown", error=f"{message}: {failure['msg']}")
-    change.record("ERROR", f"{message}: {failure['msg']}", job, action=action, vmid=pod.vmid, leftBehind=left)
+    change.record_failure(job, failure, message, action=action, vmid=pod.vmid)
+
+
+def cancelled(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    """What is there of a new pod is destroyed. One in place is never: its data can be brought back."""
+    fail(job, failure)
+    if job.payload["asNew"]:
+        create.clear_away(job, failure)
+        return
+    pod = change.pod_of(job)
+    change.note_power(pod, failure)
+    if _is_by(job, failure.get("seen") or {}):
+        CloudPodSnapshot.forget_overwritten(pod)
+
+
+def _stands(failure: dict[str, Any]) -> bool:
+    seen = failure.get("seen") or {}
+    return bool(seen.get("exists")) and not seen["unfinished"] and not seen["lock"]
+
+
+def _is_by(job: CloudPodJob, seen: dict[str, Any]) -> bool:
+    """Return whether the container that was seen says that this job restored it."""
+    return (seen.get("restored") or {}).get("job") == job.id
+
+
+def left(job: CloudPodJob, seen: dict[str, Any]) -> str:
+    """Return what ended runs left: of a new pod its container, of one in place what has to be restored again."""
+    if job.payload["asNew"]:
+        return create.left(job, seen)
+    pod = CloudPod.find(str(job.cloud_pod_id))
+    if change.stands(pod, seen):
+        restored = f"container {pod.vmid}, restored, {seen['status']}"
+        return restored if _is_by(job, seen) else change.power_left(pod, seen)
+    if seen.get("exists") and not seen.get("unfinished"):
+        return "unknown"
+    return f"container {pod.vmid}, {'unfinished' if seen.get('exists') else 'gone'}: restore it again"
 
 
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
@@ -106,7 +150,25 @@ def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
     if job.payload["asNew"]:
         return create.settle(job, seen)
     pod = CloudPod.find(str(job.cloud_pod_id))
-    by_us = (seen.get("restored") or {}).get("job") == job.id and change.is_ours(pod, seen)
+    by_us = _is_by(job, seen) and change.is_ours(pod, seen)
     if by_us and (seen.get("status") == "running" or pod.power_state == "stopped"):
         return {"vmid": seen["vmid"], "cloudpod": seen, "archive": {"volid": job.payload["archive"]}, "changed": True}
     return None
+
+
+def again(job: CloudPodJob, settings: Settings) -> Again:
+    """Return the order anew, of the same archive."""
+    source, said = str(job.cloud_pod_id), {name: value for name, value in job.payload.items() if name != "vmid"}
+    if job.payload["asNew"]:
+        anew.require_nothing_left(job)
+        source, said = job.payload["fromPodId"], _as_asked(job.payload)
+    asked = anew.asked(RestorePod, said)
+    return Again(asked=asked, give=partial(restore, source, settings=settings), reference=source)
+
+
+def _as_asked(payload: dict[str, Any]) -> dict[str, Any]:
+    """Return what a new pod's payload has that its source has not: the source's own values may be such as no order can name."""
+    like_source = {to_camel(name): value for name, value in _like(CloudPod.find(payload["fromPodId"])).items()}
+    # The archive says on which node.
+    own = {name: value for name, value in anew.without_chosen(payload).items() if name != "node"}
+    return {name: value for name, value in own.items() if name not in like_source or like_source[name] != value}

@@ -7,13 +7,14 @@ their retention could take the archive away under it.
 from typing import Any
 
 from shim import db
-from shim.cloudpods import change, retention
+from shim.cloudpods import anew, change, retention
 from shim.cloudpods.backup_models import CloudPodBackup
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import DrillPod
-from shim.config import DRILL_VMIDS, HIGHEST_VMID
+from shim.config import DRILL_VMIDS, HIGHEST_VMID, Settings
 from shim.db import database
 from shim.errors import CloudPodsError, Conflict
+from shim.jobs.again import Again
 from shim.jobs.models import CloudPodJob
 
 # The drill's container needs a vmid as well.
@@ -67,17 +68,34 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
     known = passed is True or (passed is False and not failure["retryable"])
     judged = {"drilled_at": db.now(), "drill_passed": passed} if known else {}
     CloudPodBackup.note_drill(job.payload["backupId"], drill_error=failure["msg"], **judged)
-    change.record(
-        "ERROR",
-        f"CloudPod restore drill failed: {failure['msg']}",
-        job,
-        action="RESTORE_DRILL_FAILED",
-        vmid=job.payload["vmid"],
-        archive=job.payload["archive"],
-        leftBehind=failure["left_behind"],
-    )
+    _record_failure(job, failure)
+
+
+def cancelled(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    """Nothing is known of the archive; what an earlier drill found stands."""
+    _record_failure(job, failure)
+
+
+def vmid(job: CloudPodJob) -> int:
+    """Return the vmid of the drill's copy."""
+    return int(DRILL_VMIDS + job.payload["vmid"])
+
+
+def left(job: CloudPodJob, seen: dict[str, Any]) -> str:
+    """Return what ended runs left: the copy, or nothing."""
+    return f"its copy, container {vmid(job)}; the next drill of the pod removes it" if seen.get("exists") else "nothing"
+
+
+def _record_failure(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    about = {"vmid": job.payload["vmid"], "archive": job.payload["archive"]}
+    change.record_failure(job, failure, "CloudPod restore drill not passed", action="RESTORE_DRILL_FAILED", **about)
 
 
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
     """A lost drill runs again: it begins by removing what an earlier one left."""
     return None
+
+
+def again(job: CloudPodJob, settings: Settings) -> Again:
+    """Return the order anew."""
+    return anew.change(job, DrillPod, drill)

@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from shim.cloudpods import backup, change
+from shim.cloudpods import anew, backup, change
 from shim.cloudpods.models import CloudPod
 from shim.cloudpods.schemas import ScalePod
+from shim.config import Settings
 from shim.db import database
 from shim.jobs import state
+from shim.jobs.again import Again
 from shim.jobs.models import CloudPodJob
 from shim.quotas import ledger
 from shim.quotas.ledger import Amount
@@ -57,13 +59,7 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
     ledger.release(job.id)
     if failure["left_behind"] == "nothing":
         change.rebook(pod)
-    change.record(
-        "ERROR",
-        f"CloudPod not scaled: {failure['msg']}",
-        job,
-        action="SCALE_FAILED",
-        leftBehind=failure["left_behind"],
-    )
+    change.record_failure(job, failure, "CloudPod not scaled", action="SCALE_FAILED")
 
 
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
@@ -72,6 +68,21 @@ def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
     if change.is_ours(pod, seen) and all(seen.get(name) == value for name, value in _asked(job).items()):
         return {"vmid": seen["vmid"], "cloudpod": seen, "pending": list(seen.get("pending") or {}), "changed": True}
     return None
+
+
+def again(job: CloudPodJob, settings: Settings) -> Again:
+    """Return the order anew."""
+    return anew.change(job, ScalePod, scale)
+
+
+def left(job: CloudPodJob, seen: dict[str, Any]) -> str:
+    """Return what ended runs left: the pod as it was, or of another size."""
+    pod = CloudPod.find(str(job.cloud_pod_id))
+    size = {name: seen.get(name) for name in _NAMES.values()}
+    if not change.is_ours(pod, seen) or None in size.values():
+        return "unknown"
+    as_before = all(getattr(pod, name) == value for name, value in size.items())
+    return "nothing" if as_before else f"container {pod.vmid} with {', '.join(f'{n} {v}' for n, v in size.items())}"
 
 
 def _asked(job: CloudPodJob) -> dict[str, int]:

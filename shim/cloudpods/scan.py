@@ -2,15 +2,13 @@
 
 from typing import Any
 
-from shim import db
 from shim.cloudpods import change
 from shim.cloudpods.models import CloudPod
-from shim.config import DRILL_VMIDS
-from shim.db import database
+from shim.config import DRILL_VMIDS, Settings
 from shim.errors import CloudPodsError, NotFound
-from shim.jobs import state
+from shim.jobs import looks, state
+from shim.jobs.again import Again
 from shim.jobs.models import CloudPodJob
-from shim.jobs.submit import submit
 from shim.nodes.models import CloudPodNode
 
 TYPE = "POD_SCAN"
@@ -34,11 +32,7 @@ NAMES = {
 
 def order(node_name: str) -> CloudPodJob:
     """Queue a look at all containers of a node's pool, or return the one that is already queued."""
-    with database.atomic():
-        db.lock("scans")
-        node = CloudPodNode.keep(node_name)
-        pending = CloudPodJob.pending_of_node(node.id, TYPE)
-        return pending or submit(TYPE, tenant_id=None, cloud_pod_id=None, node_id=node.id, payload={}, requested_by=None)
+    return looks.order(TYPE, node_name, {})
 
 
 def foreign(node_name: str) -> tuple[CloudPodJob | None, list[dict[str, Any]]]:
@@ -91,3 +85,8 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
     """A lost look is taken again."""
     return None
+
+
+def again(job: CloudPodJob, settings: Settings) -> Again:
+    """Return the order of a fresh look."""
+    return looks.again(job)

@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from shim.cloudpods import change, take_back
+from shim.cloudpods import anew, change, take_back
 from shim.cloudpods.models import CloudPod, CloudPodSnapshot
 from shim.cloudpods.schemas import ChangePod, SnapshotPod
+from shim.config import Settings
 from shim.db import database, new_id
 from shim.errors import Conflict
+from shim.jobs.again import Again
 from shim.jobs.models import CloudPodJob
 
 # What the playbook is asked for, by what the client asked for.
@@ -79,19 +81,53 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
         snapshot.become("ready")
     elif action == "rollback":
         take_back.fail(job, pod, failure)
-    change.record(
-        "ERROR",
-        f"CloudPod snapshot {name}: {action} failed: {failure['msg']}",
-        job,
-        action="SNAPSHOT_FAILED",
-        name=name,
-        leftBehind=failure["left_behind"],
-    )
+    change.record_failure(job, failure, f"CloudPod snapshot {name}: {action} not done", action="SNAPSHOT_FAILED", name=name)
+
+
+def cancelled(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    """As a failure; a pod that was to go back is in the state that the look saw."""
+    change.note_power(change.pod_of(job), failure)
+    fail(job, failure)
 
 
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
-    """A lost snapshot job runs again: the script knows a snapshot of the same job, and going back twice is going back."""
+    """A lost create is done when its snapshot is there, whole, a lost delete when it is not; a rollback, once per job."""
+    if not change.stands(CloudPod.find(str(job.cloud_pod_id)), seen) or "snapshots" not in seen:
+        return None
+    found = _seen(job, seen)
+    made = found is not None and found.get("complete") and found.get("job") == job.id
+    if (made and job.payload["action"] == "create") or (found is None and job.payload["action"] == "delete"):
+        return {"vmid": seen["vmid"], "cloudpod": seen, "snapshots": seen["snapshots"], "changed": True}
     return None
+
+
+def again(job: CloudPodJob, settings: Settings) -> Again:
+    """Return the order anew."""
+    name = job.payload["name"]
+    orders: dict[str, tuple[type[ChangePod], Any]] = {
+        "create": (SnapshotPod, create),
+        "rollback": (ChangePod, lambda reference, request: rollback(reference, name, request)),
+        "delete": (ChangePod, lambda reference, request: delete(reference, name, request)),
+    }
+    return anew.change(job, *orders[job.payload["action"]])
+
+
+def left(job: CloudPodJob, seen: dict[str, Any]) -> str:
+    """Return what ended runs left: the snapshots as they were, or a half of one. Whether a pod went back cannot be seen."""
+    pod, found, action = CloudPod.find(str(job.cloud_pod_id)), _seen(job, seen), job.payload["action"]
+    if not change.is_ours(pod, seen):
+        return "unknown"
+    if seen.get("lock"):
+        return f"lock {seen['lock']} on container {pod.vmid}"
+    if found is not None and not found.get("complete"):
+        return f"snapshot {job.payload['name']} of container {pod.vmid}, half of it"
+    if action == "rollback":
+        return f"container {pod.vmid}, {seen.get('status')}; unknown whether it went back to {job.payload['name']}"
+    return "nothing"
+
+
+def _seen(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
+    return next((each for each in seen.get("snapshots") or [] if each.get("name") == job.payload["name"]), None)
 
 
 def _hold(reference: str, request: ChangePod) -> CloudPod:

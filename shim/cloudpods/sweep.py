@@ -13,10 +13,11 @@ from typing import Any
 
 from shim import db
 from shim.cloudpods import host_key, verdict
-from shim.config import DRILL_VMIDS
+from shim.config import DRILL_VMIDS, Settings
 from shim.db import database
 from shim.errors import CloudPodsError
 from shim.jobs import looks, state
+from shim.jobs.again import Again
 from shim.jobs.models import CloudPodJob
 from shim.jobs.submit import submit
 
@@ -72,7 +73,7 @@ class _Pod:
 def order_due(interval_s: float) -> list[CloudPodJob]:
     """Queue a sweep of every active node with pods whose last one is this long ago; return the jobs."""
     with database.atomic():
-        db.lock("sweeps")
+        looks.alone(TYPE)
         due = db.rows(_DUE, (TYPE, interval_s))
         return [
             submit(TYPE, tenant_id=None, cloud_pod_id=None, node_id=node_id, payload={}, requested_by=None)
@@ -117,6 +118,11 @@ def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
 def settle(job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
     """A lost sweep runs again."""
     return None
+
+
+def again(job: CloudPodJob, settings: Settings) -> Again:
+    """Return the order of a fresh look."""
+    return looks.again(job)
 
 
 def _seen(job: CloudPodJob, result: dict[str, Any]) -> tuple[dict[int, dict[str, Any]], list[int | None]]:

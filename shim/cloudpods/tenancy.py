@@ -3,6 +3,7 @@
 Whoever gives a tenant a pod holds `Tenant.keep`: it waits for a deletion that is looking, as that one waits for it.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from shim import db
@@ -61,8 +62,11 @@ def change(tenant_id: str, request: ChangeTenant, check: Check) -> Tenant:
         return changed
 
 
-def delete(tenant_id: str, check: Check) -> None:
-    """Mark the tenant as deleted, free its slug and write an event. Raises Conflict while it has pods or unfinished jobs."""
+def delete(tenant_id: str, check: Check, deployments: Callable[[str], list[str]]) -> None:
+    """Mark the tenant as deleted, free its slug and write an event.
+
+    Raises Conflict while it has pods, unfinished jobs, or `deployments`, which tells the ids of those that are not gone.
+    """
     with database.atomic():
         tenant = Tenant.hold(tenant_id)
         check(tenant.updated_at)
@@ -71,6 +75,9 @@ def delete(tenant_id: str, check: Check) -> None:
             raise Conflict(f"tenant {tenant_id} has pods; destroy them first", code="tenant_has_pods", vmids=pods)
         if jobs:
             raise Conflict(f"tenant {tenant_id} has unfinished jobs; wait for them", code="tenant_has_jobs", jobIds=jobs)
+        if stacks := deployments(tenant_id):
+            said = f"tenant {tenant_id} has deployments; destroy them first"
+            raise Conflict(said, code="tenant_has_deployments", deploymentIds=stacks)
         free = f"{tenant.slug}{DELETED}{tenant_id}"
         Tenant.update(deleted_at=db.now(), updated_at=db.now(), slug=free).where(Tenant.id == tenant_id).execute()
         CloudPodEvent.record("INFO", "tenant deleted", tenant_id=tenant_id, action="TENANT_DELETED", **_spoken(tenant))

@@ -1,5 +1,6 @@
 """Tenants over HTTP, and what they used."""
 
+from collections.abc import Callable
 from functools import partial
 
 import falcon
@@ -35,7 +36,10 @@ class Tenants:
 
 
 class OneTenant:
-    """`/internal/tenants/{id}`."""
+    """`/internal/tenants/{id}`; `deployments` tells a tenant's that are not gone."""
+
+    def __init__(self, deployments: Callable[[str], list[str]]) -> None:
+        self._deployments = deployments
 
     @operation(permission="pods:read", query=Query, answer=TenantAnswer, etag=True)
     def on_get(self, request: falcon.Request, response: falcon.Response, tenant_id: str) -> None:
@@ -49,8 +53,8 @@ class OneTenant:
 
     @operation(permission="manage", query=Query, status=204, etag=True)
     def on_delete(self, request: falcon.Request, response: falcon.Response, tenant_id: str) -> None:
-        """Delete a tenant that has neither pods nor unfinished jobs; what it had stays known."""
-        tenancy.delete(tenant_id, partial(etag.check, request))
+        """Delete a tenant that has neither pods nor unfinished jobs nor deployments; what it had stays known."""
+        tenancy.delete(tenant_id, partial(etag.check, request), self._deployments)
         response.status = falcon.HTTP_204
 
 

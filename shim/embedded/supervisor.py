@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import psutil
-
 from shim.errors import SettingsError
 from shim.process import collect_zombies, end_descendants, end_with_parent
 
@@ -98,10 +96,9 @@ class Supervisor:
     def _collect_orphans(self) -> None:
         """Take note of ended processes that came to us when their parents died; the services' own ends are `poll`ed."""
         own = {process.pid for process in self._running.values()}
-        for child in psutil.Process().children():
-            if child.pid not in own:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(child.pid, os.WNOHANG)
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid not in own:
+                os.waitpid(ended.si_pid, os.WNOHANG)
 
     def stop(self) -> None:
         """Stop what runs, what was started last first, those of one kind together; then end whatever is left below us."""

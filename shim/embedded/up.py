@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 SERVERS_LOG = "servers.log"
 _START_S = 60.0
+# So long a stopping worker takes at most to end its run once its grace is over, also one that hangs.
+_RUN_ENDS_S = 20.0
 
 
 def main(state_dir: Path, *, workers: int, **overrides: object) -> None:
@@ -125,7 +127,7 @@ def _processes(supervisor: Supervisor, settings: Settings, workers: int) -> None
     supervisor.start(Service("scheduler", [*command, "scheduler"]))
     for number in range(workers):
         worker = [*command, "worker", *_queues(number, workers)]
-        supervisor.start(Service(f"worker {number + 1}", worker, stop_s=settings.stop_grace_s + 15))
+        supervisor.start(Service(f"worker {number + 1}", worker, stop_s=settings.stop_grace_s + _RUN_ENDS_S))
     supervisor.start(Service("api", [*command, "api"]))
 
 

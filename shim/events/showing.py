@@ -17,6 +17,8 @@ def shown(events: list[CloudPodEvent], by_tenant: str | None) -> list[dict[str, 
     own = {id for (id,) in db.rows(_OWN, (by_tenant, list(named)))} if named else set()
     for each in documents:
         each["message"] = faults.message(each["message"])
+        if "leftBehind" in (each["data"] or {}):
+            each["data"] = {**each["data"], "leftBehind": faults.left(str(each["data"]["leftBehind"]))}
         # A JWT is always a user's, of the tenant whose event it is.
         if each["tokenId"] not in own and not str(each["tokenId"]).startswith("jwt:"):
             each["tokenId"] = each["remoteAddr"] = None

@@ -1,7 +1,8 @@
-"""Events as they happen: a stream that can be left and taken up again at any event, with nothing lost and nothing twice.
+"""What happens, as it happens: a stream that can be left and taken up again anywhere, with nothing lost and nothing twice.
 
-Events are numbered in the order in which they can be seen (`migrations/0011_events.sql`), so the number of the last one that a
-client had says all about where it stands; nothing is kept of a client between its connections. A stream looks again and again
+What it tells, events or a job's log, is numbered in the order in which it can be seen (`migrations/0011_events.sql`,
+`0019_logs.sql`), so the number of the last thing that a client had says all about where it stands; nothing is kept of a client
+between its connections. A stream looks again and again
 and has a connection to the database for each look only. It has a thread, of which there are some for streams alone: who comes
 when all are taken gets what is there, and when to come again. A tenant's users have a quarter of them at most, and all tenants
 together leave a quarter to services.
@@ -14,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import peewee
 
@@ -38,11 +40,38 @@ PIECE = 16 * 1024
 
 
 @dataclass(frozen=True)
-class Seen:
+class Look:
+    """What there was behind a number, as it is sent, and the last one's number; `more`: there is more; `over`: never again."""
+
+    written: bytes
+    last: int
+    more: bool
+    over: bool = False
+
+
+class Source(Protocol):
     """What a stream tells, and to whose user: None is a service."""
+
+    @property
+    def by_tenant(self) -> str | None:
+        """Return the tenant whose user asks."""
+
+    def look(self, after: int) -> Look:
+        """Return what is behind this number. It has a connection to the database."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Events, as a tenant's user or a service may see them."""
 
     filters: Filters
     by_tenant: str | None
+
+    def look(self, after: int) -> Look:
+        """Return the events behind `after`."""
+        found = CloudPodEvent.page(self.filters, after=after, limit=BATCH)
+        written = b"".join(sse.message(each["seq"], each["type"], each) for each in shown(found, self.by_tenant))
+        return Look(written, found[-1].seq if found else after, more=len(found) == BATCH)
 
 
 class Streams:
@@ -57,8 +86,8 @@ class Streams:
         """End all streams soon: the process is to stop. Their clients go on elsewhere."""
         self._ending.set()
 
-    def follow(self, seen: Seen, after: int, *, allowed: Callable[[], bool], gone: Callable[[], bool]) -> Iterator[bytes]:
-        """Yield the events behind `after`, until it is time to close, the client is `gone` or no longer `allowed`."""
+    def follow(self, source: Source, after: int, *, allowed: Callable[[], bool], gone: Callable[[], bool]) -> Iterator[bytes]:
+        """Yield what is behind `after`, until all is told, it is time to close, the client is `gone` or no longer `allowed`."""
         ends_at = time.monotonic() + self.last_s
 
         def over() -> bool:
@@ -66,29 +95,30 @@ class Streams:
 
         try:
             # Taken here, not by the request: who gives up a stream that never began gives nothing back.
-            with self._slots.taken(seen.by_tenant) as taken:
-                yield from self._live(seen, after, allowed, over) if taken else _what_is_there(seen, after, over)
+            with self._slots.taken(source.by_tenant) as taken:
+                yield from self._live(source, after, allowed, over) if taken else _what_is_there(source, after, over)
         except (Unavailable, peewee.OperationalError, peewee.InterfaceError) as error:
             # The client comes again, with the number of the last event that it had.
-            log.warning("a stream of events ends, the database does not answer: %s", db.first_line(error))
+            log.warning("a stream ends, the database does not answer: %s", db.first_line(error))
 
-    def _live(self, seen: Seen, after: int, allowed: Callable[[], bool], over: Callable[[], bool]) -> Iterator[bytes]:
+    def _live(self, source: Source, after: int, allowed: Callable[[], bool], over: Callable[[], bool]) -> Iterator[bytes]:
         yield sse.opening(after, RETRY_MS)
         wrote = time.monotonic()
         while not over():
             with db.session():
                 if not allowed():
                     return
-                found = CloudPodEvent.page(seen.filters, after=after, limit=BATCH)
-                written = _written(found, seen)
-            if found:
-                after = found[-1].seq
-                yield from _pieces(written, over)
+                seen = source.look(after)
+            after = seen.last
+            if seen.written:
+                yield from _pieces(seen.written, over)
                 wrote = time.monotonic()
             elif time.monotonic() - wrote > HEARTBEAT_S:
                 yield HEARTBEAT
                 wrote = time.monotonic()
-            if len(found) < BATCH:
+            if seen.over:
+                return
+            if not seen.more:
                 self._ending.wait(LOOK_S)
 
 
@@ -124,16 +154,11 @@ class _Slots:
         return tenant_id is None or (self._taken[tenant_id] < self._quarter and of_tenants < self._tenants)
 
 
-def _what_is_there(seen: Seen, after: int, over: Callable[[], bool]) -> Iterator[bytes]:
+def _what_is_there(source: Source, after: int, over: Callable[[], bool]) -> Iterator[bytes]:
     with db.session():
-        found = CloudPodEvent.page(seen.filters, after=after, limit=BATCH)
-        written = _written(found, seen)
-    yield sse.opening(after, RETRY_MS if len(found) == BATCH else FULL_RETRY_MS)
-    yield from _pieces(written, over)
-
-
-def _written(events: list[CloudPodEvent], seen: Seen) -> bytes:
-    return b"".join(sse.message(each["seq"], each["type"], each) for each in shown(events, seen.by_tenant))
+        seen = source.look(after)
+    yield sse.opening(after, RETRY_MS if seen.more else FULL_RETRY_MS)
+    yield from _pieces(seen.written, over)
 
 
 def _pieces(written: bytes, over: Callable[[], bool]) -> Iterator[bytes]:

@@ -5,15 +5,29 @@ the functions of `Handler`.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
+from shim.caller import Permission
+from shim.config import Settings
+from shim.jobs.again import Again
 from shim.jobs.models import CloudPodJob
 
 
 class Handler(Protocol):
-    """What the module of an action offers. `succeed` and `fail` run inside the transaction that ends the job."""
+    """What the module of an action offers. `succeed` and `fail` run inside the transaction that ends the job.
+
+    A module may offer more, which stands in for what is done without it:
+
+    | function | when | without it |
+    |---|---|---|
+    | `left(job, seen)` | a look showed that ended runs did not do their work: return what they left | nothing, it only looks |
+    | `cancelled(job, failure)` | in the transaction that cancels the job | `fail` |
+    | `vmid(job)` | its runs work at, and lock, another container than its pod's | the payload's |
+    | `at_home(variables, settings)` | its playbook needs settings of the house: return its variables with those | these |
+    | `secrets(variables)` | among these are secrets: return them, so that they are hidden in whatever its runs say | none |
+    """
 
     def variables(self, job: CloudPodJob) -> dict[str, Any]:
         """Return the playbook's extra vars for this job."""
@@ -26,6 +40,12 @@ class Handler(Protocol):
 
     def settle(self, job: CloudPodJob, seen: dict[str, Any]) -> dict[str, Any] | None:
         """Given what `cloudpod_info` says of the pod after a run was lost, return the result if its work is done."""
+
+    def again(self, job: CloudPodJob, settings: Settings) -> Again:
+        """Return the order that this job came of, read back out of its payload, for it to be given anew.
+
+        Called inside the transaction that gives it. Raises Conflict when what the job left must go first.
+        """
 
 
 class Clashes(Protocol):
@@ -43,6 +63,8 @@ class Action:
     a node and, in `cloudpods up`, a worker to the others. `look` is what the look at the node
     that settles a lost run is given besides the vmid. Jobs that do not `keeps_events` come by the clock and are soon forgotten:
     no event may refer to them. Those that make a pod have a `clash_module`.
+    `permission` is what whoever orders it needs, and whoever orders it anew or ends it. Whose playbook is not `on_node` begins
+    on the worker's host and goes from there to the pods; it takes a place of its node all the same.
     """
 
     type: str
@@ -58,11 +80,44 @@ class Action:
     look: Mapping[str, Any] = field(default_factory=dict)
     keeps_events: bool = True
     clash_module: str | None = None
+    permission: Permission = "pods:change"
+    on_node: bool = True
 
     @property
     def handler(self) -> Handler:
         """Return the module that knows what this action means."""
         return cast(Handler, importlib.import_module(self.handler_module))
+
+    @property
+    def leaves_traces(self) -> bool:
+        """Return whether a run of it that was ended may leave something on its node."""
+        return hasattr(self.handler, "left")
+
+    def left(self, job: CloudPodJob, seen: dict[str, Any]) -> str:
+        """Given what a look at the job's node saw after its runs were ended, return what they left there."""
+        left: Callable[[CloudPodJob, dict[str, Any]], str] | None = getattr(self.handler, "left", None)
+        return left(job, seen) if left else "nothing"
+
+    def cancelled(self, job: CloudPodJob, failure: dict[str, Any]) -> None:
+        """Write what a cancelled job means for its pod, and the event."""
+        meant: Callable[[CloudPodJob, dict[str, Any]], None] = getattr(self.handler, "cancelled", self.handler.fail)
+        meant(job, failure)
+
+    def vmid(self, job: CloudPodJob) -> int:
+        """Return the vmid of the container that the job's runs work at."""
+        vmid: Callable[[CloudPodJob], int] | None = getattr(self.handler, "vmid", None)
+        return vmid(job) if vmid else int(job.payload["vmid"])
+
+    def variables(self, job: CloudPodJob, settings: Settings) -> dict[str, Any]:
+        """Return the extra vars of its playbook for this job, with what that needs of the house's settings."""
+        at_home: Callable[[dict[str, Any], Settings], dict[str, Any]] | None = getattr(self.handler, "at_home", None)
+        variables = self.handler.variables(job)
+        return at_home(variables, settings) if at_home else variables
+
+    def secrets(self, variables: dict[str, Any]) -> list[str]:
+        """Return what nobody may read of what a run says that is given these variables."""
+        secrets: Callable[[dict[str, Any]], list[str]] | None = getattr(self.handler, "secrets", None)
+        return secrets(variables) if secrets else []
 
     @property
     def clashes(self) -> Clashes | None:
@@ -146,6 +201,7 @@ ACTIONS: dict[str, Action] = {
             handler_module="shim.cloudpods.adopt",
             priority=30,
             timeout_s=120,
+            permission="manage",
         ),
         Action(
             type="POD_SCAN",
@@ -156,6 +212,19 @@ ACTIONS: dict[str, Action] = {
             timeout_s=120,
             changes_pod=False,
             keeps_events=False,
+            permission="manage",
+        ),
+        Action(
+            type="BLUEPRINT",
+            queue="cloudpods:blueprint",
+            playbook="blueprint_configure.yml",
+            handler_module="shim.blueprints.configure",
+            priority=28,
+            timeout_s=2 * 3600,
+            # Of no one pod: its deployment sees to it that nothing else is done to its pods meanwhile.
+            changes_pod=False,
+            long=True,
+            on_node=False,
         ),
         Action(
             type="HEALTH_CHECK",
@@ -177,6 +246,7 @@ ACTIONS: dict[str, Action] = {
             tries=2,
             changes_pod=False,
             keeps_events=False,
+            permission="manage",
         ),
         Action(
             type="RECONCILE",
@@ -189,6 +259,7 @@ ACTIONS: dict[str, Action] = {
             tries=2,
             changes_pod=False,
             keeps_events=False,
+            permission="manage",
         ),
         Action(
             type="NODE_SYNC",
@@ -200,6 +271,7 @@ ACTIONS: dict[str, Action] = {
             tries=2,
             changes_pod=False,
             keeps_events=False,
+            permission="manage",
         ),
         Action(
             type="RESTORE_DRILL",
@@ -222,7 +294,7 @@ ONE_PER_NODE: tuple[str, ...] = tuple(action.type for action in ACTIONS.values()
 
 LONG: tuple[str, ...] = tuple(action.type for action in ACTIONS.values() if action.long)
 
-# Of these the newest rows are kept only (`state.forget_old`).
+# Of these the newest rows are kept only (`many.forget_old`).
 FORGOTTEN: tuple[str, ...] = tuple(action.type for action in ACTIONS.values() if not action.keeps_events)
 
 # For a worker that is always soon free.
@@ -232,3 +304,10 @@ QUICK_QUEUES: tuple[str, ...] = tuple(queue for queue in QUEUES if queue not in 
 def types_of(queues: tuple[str, ...]) -> list[str]:
     """Return the job types that these queues carry."""
     return [action.type for action in ACTIONS.values() if action.queue in queues]
+
+
+def load(types: list[str]) -> None:
+    """Import the modules of these actions now, so that a process that forks for each job has them already."""
+    for action in map(ACTIONS.__getitem__, types):
+        for name in filter(None, (action.handler_module, action.clash_module)):
+            importlib.import_module(name)

@@ -8,32 +8,40 @@ Call inside the one transaction that all of it belongs to.
 from typing import Any
 
 from shim import db
-from shim.db import database
-from shim.jobs import rehearsal, state
+from shim.jobs import events, rehearsal, state
 from shim.jobs.catalog import ACTIONS
 from shim.jobs.models import CloudPodJob
 from shim.quotas import ledger
-
-# Others wait for their pod, which is on that node; these could be made on another one.
-_STRANDED = """
-SELECT j.id FROM cloud_pod_jobs j JOIN cloud_pod_nodes n ON n.id = j.node_id
-WHERE n.status = 'offline' AND j.status = 'queued' AND j.attempt = 0 AND j.created_at < now() - interval '1 hour'
-  AND (j.type IN ('CREATE', 'ADOPT') OR (j.type = 'RESTORE' AND j.payload @> '{"asNew": true}'))
-ORDER BY j.created_at LIMIT 100
-"""
 
 
 def succeed(job: CloudPodJob, result: dict[str, Any]) -> None:
     """End the job well. Raises state.LostLease, and whatever an unusable result makes its handler raise."""
     state.succeed(job, result)
+    CloudPodJob.wait_for_the_next(job.id)
     _meaning(job).succeed(job, result)
     ledger.commit(job.id)
+    if job.cancel_requested_by is not None:
+        too_late = f"{job.type} was done before it could be cancelled"
+        events.record(job, "WARN", too_late, action="CANCEL_TOO_LATE", cancelledBy=job.cancel_requested_by)
 
 
 def fail(job: CloudPodJob, failure: dict[str, Any]) -> None:
     """End the job badly, and each that waits for its success. Raises state.LostLease."""
     state.fail(job, failure)
     _mean_failure(job, failure)
+
+
+def cancel(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    """End a job that somebody asked to end (`cancel.failure`), and each that waits for its success. Raises state.LostLease."""
+    state.cancel(job, failure)
+    _mean_cancel(job, failure)
+
+
+def cancel_unbegun(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    """End a job at once of which no run was begun, and whose row the caller holds (`state.hold_unbegun`)."""
+    who = failure["by"]
+    job.cancel_requested_by = who
+    cancel_queued(job, failure, cancel_requested_at=db.now(), cancel_requested_by=who)
 
 
 def begin_anew(job: CloudPodJob, failure: dict[str, Any]) -> bool:
@@ -53,31 +61,39 @@ def begin_anew(job: CloudPodJob, failure: dict[str, Any]) -> bool:
 
 def fail_followers(job: CloudPodJob, why: str) -> None:
     """Fail what waits for a job that ended without success, each as its action does."""
-    msg = f"not begun, because the {job.type} that was to come first failed (job {job.id}): {why}"
+    ended = "was cancelled" if job.status == "cancelled" else "failed"
+    msg = f"not begun, because the {job.type} that was to come first {ended} (job {job.id}): {why}"
     for follower in CloudPodJob.waiting_for(job.id):
         failure = {"msg": msg, "retryable": False, "left_behind": "nothing", "unbegun": True}
-        state.fail_unbegun(follower, failure)
-        _mean_failure(follower, failure)
+        fail_queued(follower, failure)
 
 
-def fail_stranded() -> None:
-    """Fail what was to make a pod on a node that is offline and was not begun within an hour: it holds quota and a place."""
-    for (job_id,) in db.rows(_STRANDED):
-        with database.atomic():
-            job = CloudPodJob.find(job_id)
-            # The pod before its job, as everywhere.
-            db.rows("SELECT 1 FROM cloud_pods WHERE id = %s FOR UPDATE", (job.cloud_pod_id,))
-            if db.rows(
-                "SELECT 1 FROM cloud_pod_jobs WHERE id = %s AND status = 'queued' AND attempt = 0 FOR UPDATE", (job_id,)
-            ):
-                msg = f"not begun: node {job.node_name} is offline; order it anew, on another node"
-                failure = {"msg": msg, "retryable": False, "left_behind": "nothing", "unbegun": True}
-                state.fail_unbegun(job, failure)
-                _mean_failure(job, failure)
+def fail_queued(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    """End a queued job badly that nobody may begin any more, unless somebody else, who says what it means, ends it just now."""
+    if state.end_unbegun(job, "failed", failure):
+        _mean_failure(job, failure)
+
+
+def cancel_queued(job: CloudPodJob, failure: dict[str, Any], **columns: Any) -> None:
+    """End a queued job as cancelled, whose row the caller holds, with these columns."""
+    state.end_unbegun(job, "cancelled", failure, **columns)
+    _mean_cancel(job, failure)
 
 
 def _mean_failure(job: CloudPodJob, failure: dict[str, Any]) -> None:
     _meaning(job).fail(job, failure)
+    ledger.release(job.id)
+    fail_followers(job, failure["msg"])
+
+
+def _mean_cancel(job: CloudPodJob, failure: dict[str, Any]) -> None:
+    action = ACTIONS[job.type]
+    if action.leaves_traces and not job.dry_run:
+        action.cancelled(job, failure)
+    else:
+        # It was to change nothing.
+        message = f"{job.type}{' as a dry run' if job.dry_run else ''} {failure['msg']}"
+        events.record(job, "INFO", message, action=f"{job.type}_CANCELLED", cancelledBy=failure["by"])
     ledger.release(job.id)
     fail_followers(job, failure["msg"])
 

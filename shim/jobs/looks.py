@@ -4,7 +4,9 @@ from typing import Any
 
 from shim import db
 from shim.db import database
+from shim.errors import Conflict
 from shim.jobs import events
+from shim.jobs.again import Again
 from shim.jobs.models import CloudPodJob
 from shim.jobs.submit import submit
 from shim.nodes.models import CloudPodNode
@@ -25,7 +27,7 @@ ORDER BY n.name FOR SHARE OF n
 def order_due(type: str, interval_s: float, payload: dict[str, Any]) -> list[CloudPodJob]:
     """Queue a look of this kind at every node whose last one is this long ago; return the jobs."""
     with database.atomic():
-        _alone(type)
+        alone(type)
         given = {"up": list(_UP), "type": type, "interval_s": interval_s}
         due = database.execute_sql(_DUE, given).fetchall()
         return [_submit(type, node_id, payload) for (node_id,) in due]
@@ -34,9 +36,23 @@ def order_due(type: str, interval_s: float, payload: dict[str, Any]) -> list[Clo
 def order(type: str, node_name: str, payload: dict[str, Any]) -> CloudPodJob:
     """Queue a look of this kind at a node, or return the one that is queued or runs already. Raises NotFound."""
     with database.atomic():
-        _alone(type)
+        alone(type)
         node = CloudPodNode.keep(node_name)
         return CloudPodJob.pending_of_node(node.id, type) or _submit(type, node.id, payload)
+
+
+def again(job: CloudPodJob) -> Again:
+    """Return the order of a fresh look in the place of this one."""
+    return Again(asked=None, give=lambda _: (_fresh(job), None))
+
+
+def _fresh(job: CloudPodJob) -> CloudPodJob:
+    alone(job.type)
+    node = CloudPodNode.keep(job.node_name)
+    pending = CloudPodJob.pending_of_node(node.id, job.type)
+    if pending is not None:
+        raise Conflict(f"node {node.name} is already looked at by job {pending.id}", code="job_pending", jobId=pending.id)
+    return _submit(job.type, node.id, job.payload)
 
 
 def may_be_asked() -> tuple[str, ...]:
@@ -60,7 +76,8 @@ def tell_success(job: CloudPodJob) -> None:
         )
 
 
-def _alone(type: str) -> None:
+def alone(type: str) -> None:
+    """Order looks of this kind one at a time, to the end of the transaction."""
     db.lock(f"looks {type}")
 
 

@@ -1,14 +1,25 @@
 """The table of jobs (the master spec's section 1.2) and its reads. Its writes are in `submit`, `claim` and `state`."""
 
+from functools import cache
 from typing import Any
 
 import peewee
-from playhouse.postgres_ext import BinaryJSONField
+from playhouse.postgres_ext import ArrayField, BinaryJSONField
 
 from shim import caller, db, faults
-from shim.db import Model, new_id
+from shim.db import Model, Prepared, new_id, slot
 from shim.errors import NotFound
 from shim.nodes.models import CloudPodNode
+from shim.old_run import Run
+
+# How a job may end.
+OVER = ("success", "failed", "cancelled")
+
+# Each part by an index of its own, the second one's of few rows: an OR of both would read the whole table.
+_WAITING = """
+SELECT id FROM cloud_pod_jobs WHERE after_job_id = %s AND status = 'queued'
+UNION SELECT id FROM cloud_pod_jobs WHERE after_too <> '{}' AND after_too @> ARRAY[%s]::text[] AND status = 'queued'
+"""
 
 
 class CloudPodJob(Model):
@@ -30,8 +41,12 @@ class CloudPodJob(Model):
     requested_by = peewee.TextField(null=True)
     request_id = peewee.TextField(null=True)
     priority = peewee.IntegerField(default=100)
+    # Its place among the jobs of its node and priority, given by the database as it is inserted: tenants have theirs in turn.
+    turn = peewee.BigIntegerField(default=0)
     # Ordered by the clock, which no client can say.
     scheduled = peewee.BooleanField(default=False)
+    # Ordered by no request: by the clock, by the outcome of another job, at a terminal.
+    by_house = peewee.BooleanField(default=False)
     changes_pod = peewee.BooleanField(default=True)
     attempt = peewee.IntegerField(default=0)
     tries = peewee.IntegerField(default=0)
@@ -40,9 +55,23 @@ class CloudPodJob(Model):
     dry_run = peewee.BooleanField(default=False)
     # Runs only after that one's success.
     after_job_id = peewee.TextField(null=True)
+    # And then, one after the other, after those.
+    after_too = ArrayField(peewee.TextField, default=list, index=False)
+    # The deployment of a blueprint that it is part of.
+    deployment_id = peewee.TextField(null=True)
+    # The job that this one repeats.
+    retry_of = peewee.TextField(null=True)
+    # Since when, and by whose word, it is to be ended before it is done.
+    cancel_requested_at = peewee.DateTimeField(null=True)
+    cancel_requested_by = peewee.TextField(null=True)
     batch_id = peewee.TextField(null=True)
     lost = peewee.BooleanField(default=False)
     worker = peewee.TextField(null=True)
+    # Its run's process, from the claim until that is known to have ended.
+    run_host = peewee.TextField(null=True)
+    run_pid = peewee.IntegerField(null=True)
+    run_started = peewee.BigIntegerField(null=True)
+    run_attempt = peewee.IntegerField(null=True)
     run_after = peewee.DateTimeField(null=True)
     woken_at = peewee.DateTimeField(null=True)
     lease_until = peewee.DateTimeField(null=True)
@@ -59,6 +88,13 @@ class CloudPodJob(Model):
         return f"{self.id}.{self.attempt}"
 
     @property
+    def run(self) -> Run | None:
+        """Return the run that may still be alive: this attempt's, or an earlier one's that was lost."""
+        if self.run_host is None or self.run_pid is None or self.run_started is None:
+            return None
+        return Run(self.run_host, self.run_pid, self.run_started)
+
+    @property
     def node_name(self) -> str:
         """Return the inventory name of the node the job runs on."""
         if self.node is None:
@@ -68,11 +104,20 @@ class CloudPodJob(Model):
     @classmethod
     def find(cls, job_id: str) -> "CloudPodJob":
         """Return the job. Raises NotFound."""
-        with_node = cls.select(cls, CloudPodNode).join(CloudPodNode, peewee.JOIN.LEFT_OUTER)
-        job: CloudPodJob | None = with_node.where(cls.id == job_id).first() if "\x00" not in job_id else None
+        job: CloudPodJob | None = cls._finder().first(job_id) if "\x00" not in job_id else None
         if job is None or not caller.sees(job.tenant_id):
             raise NotFound(f"there is no job {job_id!r}", code="job_not_found")
         return job
+
+    @classmethod
+    def status_of(cls, job_id: str) -> str | None:
+        """Return a job's status, None when there is no such job any more."""
+        return cls.select(cls.status).where(cls.id == job_id).scalar()  # type: ignore[no-any-return]
+
+    @classmethod
+    @cache
+    def _finder(cls) -> Prepared:
+        return Prepared(cls.select(cls, CloudPodNode).join(CloudPodNode, peewee.JOIN.LEFT_OUTER).where(cls.id == slot(0)))
 
     @classmethod
     def pending(cls, cloud_pod_id: str, type: str) -> "CloudPodJob | None":
@@ -141,10 +186,34 @@ class CloudPodJob(Model):
         )
 
     @classmethod
+    def maker(cls, cloud_pod_id: str) -> "CloudPodJob | None":
+        """Return the job that made the pod, is to, or was to; None for one that nobody ordered."""
+        new = cls.type.in_(("CREATE", "ADOPT")) | ((cls.type == "RESTORE") & cls.payload.contains({"asNew": True}))
+        of_pod = cls.select().where(cls.cloud_pod_id == cloud_pod_id, new, ~cls.dry_run)
+        found: CloudPodJob | None = of_pod.order_by(cls.created_at.desc()).first()
+        return found
+
+    @classmethod
+    def cancelled_by(cls, job_id: str) -> str | None:
+        """Return who asked for the end of a job, None when nobody did."""
+        found = db.rows("SELECT cancel_requested_by FROM cloud_pod_jobs WHERE id = %s", (job_id,))
+        return found[0][0] if found else None
+
+    @classmethod
     def waiting_for(cls, job_id: str) -> list["CloudPodJob"]:
         """Return the jobs that wait for this one's success."""
+        waiting = [id for (id,) in db.rows(_WAITING, (job_id, job_id))]
         with_node = cls.select(cls, CloudPodNode).join(CloudPodNode, peewee.JOIN.LEFT_OUTER)
-        return list(with_node.where(cls.after_job_id == job_id, cls.status == "queued"))
+        return list(with_node.where(cls.id.in_(waiting))) if waiting else []
+
+    @classmethod
+    def wait_for_the_next(cls, job_id: str) -> None:
+        """Let the jobs that wait for this one, which succeeded just now, and for others too, wait for the next of those."""
+        db.rows(
+            "UPDATE cloud_pod_jobs SET after_job_id = after_too[1], after_too = after_too[2:]"
+            " WHERE after_job_id = %s AND status = 'queued' AND after_too <> '{}' RETURNING id",
+            (job_id,),
+        )
 
     @classmethod
     def pending_of_node(cls, node_id: str, type: str) -> "CloudPodJob | None":
@@ -190,8 +259,11 @@ class CloudPodJob(Model):
             "requestId": self.request_id,
             "dryRun": self.dry_run,
             "afterJobId": self.after_job_id,
+            "retryOf": self.retry_of,
             "batchId": self.batch_id,
             "tries": self.tries,
+            "cancelRequestedAt": db.iso(self.cancel_requested_at),
+            "cancelRequestedBy": self.cancel_requested_by,
             "createdAt": db.iso(self.created_at),
             "startedAt": db.iso(self.started_at),
             "finishedAt": db.iso(self.finished_at),

@@ -2,13 +2,15 @@
 
 import falcon
 
-from shim.jobs import listing
+from shim.jobs import cancel, listing, unblocked
 from shim.jobs.batches import CloudPodBatch
 from shim.jobs.models import CloudPodJob
+from shim.jobs.queue import Wakeups
 from shim.jobs.schemas import BatchAnswer, JobAnswer, JobsQuery
+from shim.web import body
 from shim.web.operation import operation
 from shim.web.paging import PageQuery
-from shim.web.schema import PageAnswer, Query
+from shim.web.schema import Nothing, PageAnswer, Query
 
 
 class Jobs:
@@ -48,3 +50,27 @@ class Job:
     def on_get(self, request: falcon.Request, response: falcon.Response, job_id: str) -> None:
         """Answer with the job."""
         response.media = CloudPodJob.find(job_id).as_json()
+
+
+class Cancel:
+    """`POST /internal/jobs/{id}/cancel`."""
+
+    def __init__(self, wakeups: Wakeups) -> None:
+        self._wakeups = wakeups
+
+    @operation(
+        permission="pods:change",
+        query=Query,
+        body=Nothing,
+        answer=JobAnswer,
+        status=202,
+        statuses=(200,),
+        problems=(409,),
+    )
+    def on_post(self, request: falcon.Request, response: falcon.Response, job_id: str) -> None:
+        """Cancel the job: 200 when that is done, 202 when its run is being ended and its node looked at."""
+        body.read(request, Nothing)
+        job = cancel.cancel(job_id)
+        unblocked.wake_after_cancel(self._wakeups, job)
+        response.status = falcon.HTTP_200 if job.status == "cancelled" else falcon.HTTP_202
+        response.media = job.as_json()

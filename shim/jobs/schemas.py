@@ -3,7 +3,7 @@
 from typing import Literal
 
 from shim.web.paging import PageQuery
-from shim.web.schema import Answer, Json, Moment
+from shim.web.schema import Answer, Json, Moment, Name, Request
 
 Status = Literal["queued", "running", "success", "failed", "cancelled"]
 
@@ -26,11 +26,21 @@ class JobAnswer(Answer):
     request_id: str | None
     dry_run: bool
     after_job_id: str | None
+    retry_of: str | None
     batch_id: str | None
     tries: int
+    cancel_requested_at: Moment | None
+    cancel_requested_by: str | None
     created_at: Moment
     started_at: Moment | None
     finished_at: Moment | None
+
+
+class RetryJob(Request):
+    """`POST /internal/jobs/{id}/retry`: whose job it must be, and who asks; what is ordered the job itself says."""
+
+    tenant_id: Name | None = None
+    requested_by: Name | None = None
 
 
 class JobsQuery(PageQuery):

@@ -87,6 +87,7 @@ def _row(
         "requested_by": requested_by,
         "request_id": caller.origin().request_id,
         "scheduled": scheduled,
+        "by_house": caller.current() is None,
         "priority": action.priority,
         "dry_run": dry_run,
         "after_job_id": after.id if after else None,

@@ -1,7 +1,7 @@
 """Nodes, allocations and address pools (seed 001)."""
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import peewee
@@ -140,6 +140,11 @@ class CloudPodNode(Model):
     def keep(cls, name: str) -> "CloudPodNode":
         """Return the node as `named` does, kept from being deleted to the end of the transaction, which gives it something."""
         return cls._one(cls.select().for_update(KEEPING), name)
+
+    @classmethod
+    def names(cls, node_ids: Iterable[str]) -> dict[str, str]:
+        """Return the names of these nodes, also of deleted ones."""
+        return {node.id: node.name for node in cls.select(cls.id, cls.name).where(cls.id.in_(list(node_ids)))}
 
     @classmethod
     def listed(cls, **filters: str) -> Any:

@@ -18,6 +18,7 @@ _UNIQUE = {
     "tenants_pkey": "id",
     "tenants_slug_key": "slug",
     "address_pools_name_key": "name",
+    "blueprints_slug_key": "slug",
 }
 
 

@@ -118,9 +118,13 @@ def _require_storable(document: Mapping[str, Any]) -> None:
 
 
 def _field(error: dict[str, Any]) -> FieldError:
-    rule = str(error["msg"]).removeprefix("Value error, ")
+    return {"field": ".".join(str(part) for part in error["loc"]) or "body", "rule": rule(error)}
+
+
+def rule(error: Mapping[str, Any]) -> str:
+    """Return in words the rule that one of pydantic's errors is about."""
     if error["type"] == "extra_forbidden":
-        rule = "unknown field"
-    elif error["type"] == "literal_error":
-        rule = f"must be one of: {error['ctx']['expected']}"
-    return {"field": ".".join(str(part) for part in error["loc"]) or "body", "rule": rule}
+        return "unknown field"
+    if error["type"] == "literal_error":
+        return f"must be one of: {error['ctx']['expected']}"
+    return str(error["msg"]).removeprefix("Value error, ")

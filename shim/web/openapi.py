@@ -155,8 +155,9 @@ def _responses(method: str, declared: Operation, schemas: dict[int, Any]) -> dic
     good: dict[str, Any] = {"description": declared.summary}
     if declared.answer is not None:
         good["content"] = {declared.media_type: {"schema": schemas[id(declared.answer)]}}
-    if declared.streams:
-        good.setdefault("content", {})["text/event-stream"] = {"schema": {"type": "string"}}
+    for kind, given in (("text/event-stream", declared.streams), ("text/plain", declared.text)):
+        if given:
+            good.setdefault("content", {})[kind] = {"schema": {"type": "string"}}
     if declared.etag and declared.status != 204:
         good["headers"] = {"ETag": {"schema": {"type": "string"}}}
     problem = {"content": {PROBLEM_TYPE: {"schema": schemas[id(ProblemAnswer)]}}}

@@ -23,8 +23,8 @@ class Operation:
 
     `permission` None: any known caller may; `public`: anybody, its resource says so. `query`, `body` and `answer` are models
     (`body` may be a union of them); a route takes the query parameters of its model and no others. `etag`: the answer names its
-    state, a change heeds `If-Match`. `streams`: it also answers `text/event-stream`. `problems`: statuses beyond those that
-    every route of its kind can answer.
+    state, a change heeds `If-Match`. `streams`, `text`: it also answers `text/event-stream`, `text/plain`. `problems`: statuses
+    beyond those that every route of its kind can answer.
     """
 
     permission: Permission | None
@@ -39,6 +39,7 @@ class Operation:
     media_type: str = falcon.MEDIA_JSON
     etag: bool = False
     streams: bool = False
+    text: bool = False
     problems: tuple[int, ...] = ()
 
 

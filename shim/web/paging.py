@@ -85,6 +85,16 @@ def bad_cursor() -> Invalid:
     return Invalid.field("cursor", "not a cursor of this list; take it from `next` of the page before")
 
 
+def number_after(page: Page, first: int) -> int:
+    """Return behind which number a page begins whose cursor is one, `first` without a cursor. Raises Invalid."""
+    if page.after is None:
+        return first
+    text = page.after[0]
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise bad_cursor()
+    return int(text)
+
+
 def newest_first(query: Any, model: Any, page: Page) -> tuple[list[Any], str | None]:
     """Return a page of a query's rows of this model, by `created_at` and `id`, and the cursor of the next."""
     if page.after is not None:

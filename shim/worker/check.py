@@ -67,6 +67,11 @@ def _files(settings: Settings) -> Iterator[Tried]:
     yield Tried(f"inventory {settings.inventory}", settings.inventory.exists(), "correct CLOUDPODS_INVENTORY")
     there = (settings.project_dir / "playbooks/cloudpod_create.yml").exists()
     yield Tried(f"playbooks in {settings.project_dir}", there, "set CLOUDPODS_PROJECT_DIR to a checkout of CloudPods")
+    if settings.roles_dir is not None:
+        yield Tried(f"site's own roles in {settings.roles_dir}", settings.roles_dir.is_dir(), "correct CLOUDPODS_ROLES_DIR")
+    if settings.pod_key_file is not None:
+        readable = os.access(settings.pod_key_file, os.R_OK)
+        yield Tried(f"key for pods {settings.pod_key_file}", readable, "correct CLOUDPODS_POD_KEY_FILE, or let us read it")
     yield Tried("ansible-playbook", shutil.which("ansible-playbook", path=_path()) is not None, "pip install ansible-core")
 
 

@@ -9,6 +9,7 @@ path is shared between runs; after a failed task there is no artifact, so the fa
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,34 +17,57 @@ from pathlib import Path
 from typing import Any
 
 import ansible_runner
+import pexpect
 
-from shim import config
+from shim import config, old_run
 from shim.errors import CloudPodsError
+from shim.old_run import MARK
 from shim.process import end_descendants
+from shim.warm import begun
 from shim.worker import failure
 from shim.worker.failure import NOTHING, UNKNOWN
+from shim.worker.hiding import of_event
 
 # What ansible-runner waits for output before it asks the cancel callback again.
 _POLL_S = 1
 _OUTPUT_TAIL = 2000
+# Of what was not asked to end yet, since ansible-playbook was killed: a node's script cleans up.
+KILLED_GRACE_S = 5.0
+
+
+class _Spawned(pexpect.spawn):  # type: ignore[misc]
+    """A child whose end is known is closed at once; pexpect gives each a tenth of a second, which every run would wait."""
+
+    def close(self, force: bool = True) -> None:
+        if not self.isalive():
+            self.ptyproc.delayafterclose = 0
+        super().close(force)
+
+
+# ansible-runner names no class to spawn with.
+pexpect.spawn = _Spawned
 
 
 @dataclass(frozen=True)
 class Run:
     """What is to be run: a playbook file's name, where (inventory and host), with which variables, for how long.
 
-    In `check` mode it changes nothing and says what it would.
+    In `check` mode it changes nothing and says what it would. All that it starts has the `mark` in its environment. Without
+    `limit` its playbook says itself where it plays. What is `hidden` stands in nothing that it says.
     """
 
     playbook: str
     inventory: Path
-    limit: str
+    limit: str | None
     variables: dict[str, Any]
     timeout_s: float
     directory: Path
     project_dir: Path
     control_dir: Path
     check: bool = False
+    mark: str = ""
+    roles_dir: Path | None = None
+    hidden: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,11 +87,22 @@ class Survey:
     trouble: dict[str, Any] | None
 
 
-class _Events:
-    """Collects what the end of a run needs from its events, and passes each task's start on."""
+def ignored(_: str) -> None:
+    """Take no note of what a run prints."""
 
-    def __init__(self, on_task: Callable[[str], None]) -> None:
+
+class _Events:
+    """Collects what the end of a run needs from its events, and passes each task's start and what is printed on."""
+
+    def __init__(
+        self,
+        on_task: Callable[[str], None] = ignored,
+        on_output: Callable[[str], None] = ignored,
+        hidden: tuple[str, ...] = (),
+    ) -> None:
         self._on_task = on_task
+        self._on_output = on_output
+        self._hidden = hidden
         self.artifact: dict[str, Any] = {}
         self.failure: dict[str, Any] | None = None
         self.failures: dict[str, dict[str, Any]] = {}
@@ -75,6 +110,7 @@ class _Events:
         self.began = False
 
     def __call__(self, event: dict[str, Any]) -> bool:
+        event = of_event(self._hidden, event) if self._hidden else event
         data = event.get("event_data") or {}
         match event.get("event"):
             case "playbook_on_task_start":
@@ -86,6 +122,8 @@ class _Events:
                 self._failed(failure.unreachable, data)
             case "playbook_on_stats":
                 self.artifact = data.get("artifact_data") or {}
+        if "stdout" in event:
+            self._on_output(_as_printed(event))
         if event.get("stdout"):
             self.output = [*self.output[-40:], event["stdout"]]
         return False  # nothing to keep on disk
@@ -95,12 +133,25 @@ class _Events:
         self.failure = self.failures[host] = read(host, data.get("res") or {})
 
 
-def execute(run: Run, *, on_task: Callable[[str], None], should_stop: Callable[[], str | None]) -> Outcome:
+def _as_printed(event: dict[str, Any]) -> str:
+    """Return what an event brought to the terminal. ansible-runner takes the line ends off, and counts them."""
+    text = str(event["stdout"])
+    ends = event.get("end_line", 0) - event.get("start_line", 0) - text.count("\n")
+    return text + "\n" * int(max(ends, bool(text)))
+
+
+def execute(
+    run: Run,
+    *,
+    on_task: Callable[[str], None],
+    should_stop: Callable[[], str | None],
+    on_output: Callable[[str], None] = ignored,
+) -> Outcome:
     """Run the playbook to its end, to its time limit, or until `should_stop` gives a reason.
 
-    Never raises for what the run does.
+    `on_output` is given what ansible-playbook prints, as it prints it. Never raises for what the run does.
     """
-    return _play(run, _Events(on_task), should_stop)
+    return _play(run, _Events(on_task, on_output, run.hidden), should_stop)
 
 
 def survey(run: Run) -> Survey:
@@ -109,7 +160,7 @@ def survey(run: Run) -> Survey:
     Whatever else this process has started is ended by it: call it in a process of its own.
     """
     forget_own_settings()
-    events = _Events(lambda _: None)
+    events = _Events()
     ended = _play(run, events, lambda: None)
     return Survey(events.artifact.get("result") or {}, events.failures, ended.failure)
 
@@ -143,24 +194,41 @@ def _play(run: Run, events: _Events, should_stop: Callable[[], str | None]) -> O
         end_descendants(spare_ssh_masters=True)
         return True
 
-    runner = ansible_runner.run(
-        private_data_dir=str(run.directory),
-        project_dir=str(run.project_dir),
-        playbook=f"playbooks/{run.playbook}",
-        inventory=str(run.inventory),
-        limit=run.limit,
-        cmdline="--check" if run.check else None,
-        envvars=_environment(run),
-        settings={"pexpect_timeout": _POLL_S, "suppress_ansible_output": True},
-        event_handler=events,
-        cancel_callback=cancel,
-        quiet=True,
-    )
+    begun.note()
+    runner = ansible_runner.run(**_asked(run), event_handler=events, cancel_callback=cancel)
     # A run that failed may leave processes behind, as one that was stopped does.
     end_descendants(spare_ssh_masters=True)
+    if stopped or runner.rc is None:
+        # What lost those above it is not below this process any more.
+        old_run.end_marked(run.mark, grace_s=0.0 if stopped else KILLED_GRACE_S)
     if stopped:
         return Outcome(None, failure.stopped(stopped[0]))
     return _outcome(runner.rc, events)
+
+
+def _asked(run: Run) -> dict[str, Any]:
+    return {
+        "private_data_dir": str(run.directory),
+        "project_dir": str(run.project_dir),
+        "playbook": f"playbooks/{run.playbook}",
+        "inventory": str(run.inventory),
+        "limit": run.limit,
+        "cmdline": "--check" if run.check else None,
+        "envvars": _environment(run),
+        "settings": {"pexpect_timeout": _POLL_S, "suppress_ansible_output": True},
+        "quiet": True,
+    }
+
+
+def environment(inventory: Path, project_dir: Path, control_dir: Path, roles_dir: Path | None = None) -> dict[str, str]:
+    """Return what ansible-runner gives a run as its environment, our own settings left out."""
+    with tempfile.TemporaryDirectory() as directory:
+        run = Run("none.yml", inventory, "none", {}, 0, Path(directory), project_dir, control_dir, roles_dir=roles_dir)
+        # Without a cancel callback ansible-runner takes this process's SIGTERM and SIGINT for itself.
+        asked = {**_asked(run), "cancel_callback": lambda: False}
+        given: dict[str, str] = ansible_runner.interface.init_runner(**asked).config.env
+    own = set(config.names(given))
+    return {name: value for name, value in given.items() if name not in own}
 
 
 def forget_own_settings() -> None:
@@ -170,11 +238,17 @@ def forget_own_settings() -> None:
 
 
 def _environment(run: Run) -> dict[str, str]:
+    # The site's own come after the project's.
+    roles = {"ANSIBLE_ROLES_PATH": f"{run.project_dir / 'roles'}:{run.roles_dir}"} if run.roles_dir else {}
     return {
+        **roles,
         "ANSIBLE_CONFIG": str(run.project_dir / "ansible.cfg"),
         "ANSIBLE_HOST_KEY_CHECKING": "True",
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(run.control_dir),
         "ANSIBLE_FORCE_COLOR": "False",
+        # ansible-runner gives it a terminal, for which it would colour.
+        "ANSIBLE_NOCOLOR": "True",
+        MARK: run.mark,
     }
 
 

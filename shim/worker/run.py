@@ -1,36 +1,34 @@
 """A worker's turn: claim the best job, look at the node if its last run was lost, run the playbook, write the outcome."""
 
 import logging
-import socket
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import peewee
 
-from shim import caller, db
-from shim.config import DRILL_VMIDS, Settings
-from shim.errors import Unavailable
-from shim.jobs import state
-from shim.jobs.catalog import ACTIONS, types_of
+from shim import caller, db, old_run
+from shim.blueprints import saga
+from shim.config import Settings
+from shim.errors import CloudPodsError, Unavailable
+from shim.jobs import cancel, reap, state, unblocked
+from shim.jobs.catalog import ACTIONS, load, types_of
 from shim.jobs.claim import claim
 from shim.jobs.models import CloudPodJob
 from shim.jobs.queue import Wakeups
 from shim.log import bound
-from shim.process import become_subreaper
-from shim.worker import outcome, playbook
+from shim.process import become_subreaper, clock
+from shim.worker import on_node, outcome, playbook
 from shim.worker.failure import NOTHING, UNKNOWN
 from shim.worker.lease import Lease
+from shim.worker.watch import Watch
 
 log = logging.getLogger(__name__)
 
-LOOK_TIMEOUT_S = 60.0
+# So long after its run was ended, no call of that comes to the node any more: ssh's connections are closed, leases are over.
+CALL_ARRIVES_S = 120.0
 WRITE_PAUSE_S = 1.0
-# Longer than any run takes: the directory of one that is under way is never removed.
-KEEP_S = 24 * 3600.0
-# A socket's path may have 107 bytes; ssh adds a name of up to 40 while it opens one.
-LONGEST_CONTROL_DIR = 60
 
 
 @dataclass
@@ -40,6 +38,7 @@ class Context:
     settings: Settings
     name: str
     queues: tuple[str, ...]
+    watch: Watch = field(default_factory=Watch)
 
 
 # RQ calls `wake` by its name and hands it nothing of ours, so its context stands here, set once before any fork.
@@ -47,8 +46,9 @@ _prepared: list[Context] = []
 
 
 def prepare(context: Context) -> None:
-    """Set what `wake` works with."""
+    """Set what `wake` works with, and import what the jobs mean: done in each fork, it would cost more than all else."""
     _prepared[:] = [context]
+    load(types_of(context.queues))
 
 
 def wake(job_id: str) -> None:
@@ -60,37 +60,131 @@ def wake(job_id: str) -> None:
     db.connect(settings.database_url, pool_size=4, patience=db.BACKGROUND)
     playbook.forget_own_settings()
     types = types_of(context.queues)
+    since = clock()
     with db.session():
-        job = claim(types, worker=context.name, lease_s=settings.lease_s)
+        job = claim(types, worker=context.name, lease_s=settings.lease_s, run=old_run.current())
     if job is None:
         log.debug("woken for %s, nothing may run now", job_id)
         return
     ordered = caller.Origin(actor=job.requested_by, request_id=job.request_id)
     with caller.on_behalf_of(ordered), bound(job_id=job.id, request_id=job.request_id, attempt=job.attempt):
-        _run(job, settings)
-    with db.session():
-        unblocked = state.to_announce(types, 1, after_s=1.0)
-    Wakeups(settings.redis_url).announce(unblocked)
+        _run(job, settings, Lease(job, settings.lease_s, since=since, watch=context.watch), context.watch)
+    wakeups = Wakeups(settings.redis_url)
+    if job.deployment_id is not None:
+        _go_on_with(job.deployment_id, wakeups)
+    unblocked.wake(wakeups, job)
 
 
-def _run(job: CloudPodJob, settings: Settings) -> None:
-    log.info("job %s: %s, attempt %d", job.id, job.type, job.attempt)
+def _go_on_with(deployment_id: str, wakeups: Wakeups) -> None:
+    """Order what comes next in a deployment whose job this was; where that fails, the scheduler does."""
     try:
-        with Lease(job, settings.lease_s) as lease:
-            ending = _settle(job, settings, lease) if job.lost else None
-            if ending is None and job.status == "running":
-                ending = _execute(job, settings, lease)
+        with db.session():
+            wakeups.tell(saga.advance(deployment_id))
+    except (CloudPodsError, peewee.DatabaseError, peewee.InterfaceError) as error:
+        log.warning("deployment %s: the scheduler goes on with it: %s", deployment_id, db.first_line(error))
+
+
+def _run(job: CloudPodJob, settings: Settings, held: Lease, watch: Watch) -> None:
+    log.info("job %s: %s, attempt %d", job.id, job.type, job.attempt)
+    begun = job.tries
+    try:
+        with held as lease:
+            ending = _ending(job, settings, lease) if _old_run_is_dead(job) else None
             if ending is not None:
-                lease.flush()
+                if ending.failure and _leave(job, ending.failure, watch, begun=job.tries > begun):
+                    return
                 _write(job, ending, lease)
     except state.LostLease as error:
         # Whoever has the job now writes its end.
         log.warning("%s; leaving it", error)
 
 
+def _old_run_is_dead(job: CloudPodJob) -> bool:
+    """Make sure that the lost run before this one is dead; where that fails, see to it that nobody begins the job."""
+    run, before = old_run.current(), job.run
+    if before is None or before == run:
+        return True
+    # Of another host's run, time has told it (`state.collect_lost`).
+    ended = before.host != run.host or old_run.end(before, job.id, job.attempt - 1)
+    with db.session():
+        if ended:
+            state.take_over(job, run)
+        else:
+            reap.withhold(job, before)
+    return ended
+
+
+def _leave(job: CloudPodJob, failure: dict[str, Any], watch: Watch, *, begun: bool) -> bool:
+    """Leave the job to others, who look at the node first, where its run ended because its worker does; return whether it was.
+
+    While a worker stops, no failure is the job's own: who stops a service may have asked all of its processes to end.
+    """
+    told = watch.told_to_stop()
+    if not told and watch.must_stop() is None:
+        return False
+    with db.session():
+        state.leave(job, failure, no_try=told and begun)
+    log.warning("job %s: left to others: %s", job.id, failure["msg"])
+    return True
+
+
+def _ending(job: CloudPodJob, settings: Settings, lease: Lease) -> playbook.Outcome | None:
+    """Return the job's outcome; None when it was handed back."""
+    if job.cancel_requested_at is not None:
+        return _cancel(job, settings, lease)
+    settled = _settle(job, settings, lease) if job.lost else None
+    if settled is not None or job.status != "running":
+        return settled
+    return _execute(job, settings, lease)
+
+
+def _cancel(job: CloudPodJob, settings: Settings, lease: Lease) -> playbook.Outcome | None:
+    """Return how a job ends that is to be: as cancelled, or as done where that happened; None when it was handed back.
+
+    Its action is never run again.
+    """
+    if not cancel.may_have_left(job):
+        return _cancelled(job, NOTHING, unbegun=True)
+    hindered = on_node.end_runs(job, settings, lease, for_good=True)
+    seen, trouble = on_node.look(job, settings, lease)
+    trouble = trouble or hindered
+    with db.session():
+        if seen is None or seen.get("busy") or (hindered and not _is_late(job)):
+            if outcome.is_older(job.cancel_requested_at or job.created_at):
+                return _cancelled(job, f"{UNKNOWN}: {_never_said(job, trouble)}")
+            state.hand_back(job, trouble)
+            return None
+        return _judged(job, seen)
+
+
+def _is_late(job: CloudPodJob) -> bool:
+    """Return whether a call on its way when the job was to end, which the node could not be told to refuse, has come by now."""
+    asked = job.cancel_requested_at
+    return asked is None or db.age(asked) > timedelta(seconds=CALL_ARRIVES_S)
+
+
+def _judged(job: CloudPodJob, seen: dict[str, Any]) -> playbook.Outcome:
+    """Return how a job that is to be cancelled ends, by what the node shows; with a result also how, if that is unusable."""
+    kept = {name: seen.get(name) for name in ("exists", "status", "lock", "unfinished", "owner")}
+    try:
+        done = ACTIONS[job.type].handler.settle(job, seen)
+        left = NOTHING if done is not None else ACTIONS[job.type].left(job, seen)
+    except outcome.UNUSABLE as error:
+        log.exception("job %s: unusable look", job.id)
+        return _cancelled(job, f"{UNKNOWN}: what node {job.node_name} shows is unusable: {db.first_line(error)}", seen=kept)
+    cancelled = _cancelled(job, left, seen=kept)
+    return cancelled if done is None else playbook.Outcome({"node": job.node_name, **done}, cancelled.failure)
+
+
+def _cancelled(job: CloudPodJob, left: str, **more: Any) -> playbook.Outcome:
+    return playbook.Outcome(None, cancel.failure(job.cancel_requested_by, left, **more))
+
+
 def _write(job: CloudPodJob, ending: playbook.Outcome, lease: Lease) -> None:
     """Write the outcome, again and again while the database is away and the job is still ours: it may have taken hours."""
     while True:
+        # Whoever reads along is told of the end when everything before it is there.
+        lease.flush()
         try:
             with db.session():
                 return outcome.write(job, ending)
@@ -108,7 +202,7 @@ def _settle(job: CloudPodJob, settings: Settings, lease: Lease) -> playbook.Outc
     """
     # A job of a node as a whole has no container to look at; it only reads and left nothing, as a dry run did.
     looked = "vmid" in job.payload and not job.dry_run
-    seen, trouble = _look(job, settings, lease) if looked else ({}, None)
+    seen, trouble = on_node.settled_look(job, settings, lease) if looked else ({}, None)
     with db.session():
         if seen is None or seen.get("busy"):
             if outcome.is_older(job.started_at or job.created_at):
@@ -116,12 +210,27 @@ def _settle(job: CloudPodJob, settings: Settings, lease: Lease) -> playbook.Outc
             # Whoever waits for the job sees in its error why nothing goes on, unless that tells already why it was lost.
             state.hand_back(job, None if _why_lost(job) else trouble)
             return None
-        result = None if job.dry_run else ACTIONS[job.type].handler.settle(job, seen)
-    if result is not None:
-        return playbook.Outcome({"node": job.node_name, **result}, None)
+        result, left = _understood(job, seen) if looked else (None, NOTHING)
+        if result is not None:
+            return playbook.Outcome({"node": job.node_name, **result}, None)
+    # What stands there does so still if the next run cannot begin.
+    job.failure = {**(job.failure or {}), "left_behind": left}
     if job.tries >= job.max_tries:
-        return _given_up(job, _left(job, seen), f"the worker was lost in each of {job.tries} runs of this job")
+        return _given_up(job, left, f"the worker was lost in each of {job.tries} runs of this job")
     return None
+
+
+def _understood(job: CloudPodJob, seen: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+    """Return the result if a lost job's work is done, and otherwise what its runs left, by what the node shows.
+
+    Where nobody can use that, looking again would not help, but running again may: that is counted.
+    """
+    try:
+        result = ACTIONS[job.type].handler.settle(job, seen)
+        return result, NOTHING if result is not None else ACTIONS[job.type].left(job, seen)
+    except outcome.UNUSABLE:
+        log.exception("job %s: unusable look", job.id)
+        return None, UNKNOWN
 
 
 def _given_up(job: CloudPodJob, left: str, why: str) -> playbook.Outcome:
@@ -134,94 +243,14 @@ def _never_said(job: CloudPodJob, trouble: dict[str, Any] | None) -> str:
     return f"{said}, for longer than {outcome.WAIT_AT_MOST.total_seconds() / 3600:g} hours"
 
 
-def _left(job: CloudPodJob, seen: dict[str, Any]) -> str:
-    """Given what a look saw of the job's container, return what its lost runs left behind."""
-    if job.dry_run:
-        return NOTHING
-    if job.type == "CREATE" or job.payload.get("asNew"):
-        return f"container {seen['vmid']}" if seen.get("exists") else NOTHING
-    if job.type == "RESTORE_DRILL":
-        return (
-            f"{UNKNOWN}: perhaps its copy, container {DRILL_VMIDS + job.payload['vmid']}; the next drill of the pod removes it"
-        )
-    # The container was there before. A job of a node as a whole, and one that changes no pod, left nothing.
-    return UNKNOWN if job.changes_pod else NOTHING
-
-
 def _why_lost(job: CloudPodJob) -> str | None:
     """Return the error of the run that was lost, None when its worker took it along."""
     return job.error if job.failure and not job.failure.get("looking") else None
-
-
-def _look(job: CloudPodJob, settings: Settings, lease: Lease) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Return what `cloudpod_info` says of the job's pod, and the failure when the node does not say."""
-    vmid = job.payload["vmid"]
-    found = _play(job, settings, lease, "cloudpod_info.yml", {"vmids": [vmid], **ACTIONS[job.type].look}, LOOK_TIMEOUT_S)
-    pods: list[dict[str, Any]] = ((found.result or {}).get(job.node_name) or {}).get("pods", [])
-    seen = next((pod for pod in pods if pod.get("vmid") == vmid), None)
-    if seen is not None:
-        return seen, None
-    said = (found.failure or {}).get("msg", "the answer does not name it")
-    log.warning("job %s: node %s does not say what became of vmid %s: %s", job.id, job.node_name, vmid, said)
-    msg = f"nobody knows yet what became of vmid {vmid}: {said}"
-    return None, {"msg": msg, "retryable": True, "left_behind": UNKNOWN, "looking": True}
 
 
 def _execute(job: CloudPodJob, settings: Settings, lease: Lease) -> playbook.Outcome:
     action = ACTIONS[job.type]
     with db.session():
         state.begin(job)
-        variables = action.handler.variables(job)
-    return _play(job, settings, lease, action.playbook, variables, action.timeout_s)
-
-
-def _play(
-    job: CloudPodJob, settings: Settings, lease: Lease, name: str, variables: dict[str, Any], timeout_s: float
-) -> playbook.Outcome:
-    """Run a playbook on the job's node. What goes wrong on this host (a full disk, say) is a failure like any other."""
-    try:
-        run = playbook.Run(
-            playbook=name,
-            inventory=settings.inventory,
-            limit=job.node_name,
-            variables=variables,
-            timeout_s=timeout_s,
-            directory=_private(settings.state_dir / "runs" / f"{job.run_id}.{Path(name).stem}"),
-            project_dir=settings.project_dir,
-            control_dir=_private(_control_dir(settings.state_dir), exist_ok=True),
-            check=job.dry_run,
-        )
-    except OSError as error:
-        return _host_failure(error, NOTHING)
-    try:
-        return playbook.execute(run, on_task=lease.progress, should_stop=lease.lost)
-    except Exception as error:
-        # ansible-runner raises for faults of this host: a missing program, a full disk.
-        log.exception("job %s: %s could not be run", job.id, name)
-        return _host_failure(error, UNKNOWN)
-    finally:
-        playbook.remove(run.directory)
-
-
-def _host_failure(error: Exception, left_behind: str) -> playbook.Outcome:
-    msg = f"{socket.gethostname()} cannot run the playbook: {error}"
-    return playbook.Outcome(None, {"msg": msg, "retryable": True, "left_behind": left_behind})
-
-
-def _control_dir(state_dir: Path) -> Path:
-    """Return where SSH's shared connections have their sockets: one for all runs, short enough for a socket's path."""
-    directory = state_dir / "cp"
-    return directory if len(str(directory)) <= LONGEST_CONTROL_DIR else Path.home() / ".ansible" / "cp"
-
-
-def remove_old(state_dir: Path) -> None:
-    """Remove what runs of this host left whose process was killed before it could."""
-    oldest = time.time() - KEEP_S
-    for directory in (state_dir / "runs").glob("*"):
-        if directory.stat().st_mtime < oldest:
-            playbook.remove(directory)
-
-
-def _private(directory: Path, *, exist_ok: bool = False) -> Path:
-    directory.mkdir(parents=True, exist_ok=exist_ok, mode=0o700)
-    return directory
+        variables = action.variables(job, settings)
+    return on_node.play(job, settings, lease, action.playbook, variables, action.timeout_s)

@@ -19,15 +19,20 @@ PODS = 1000
 
 def measure(stack: Stack) -> Iterator[Figure]:
     """Yield the time of each look."""
-    lab_init = [sys.executable, "-IS", str(REPOSITORY / "roles/lab_node/files/pve_lab/__main__.py"), "-", "lab-init"]
-    options = ["--node", "lab1", "--in-place", "--pods", str(PODS), "--first-vmid", "20000"]
-    subprocess.run([*lab_init, str(stack.lab), *options], check=True, capture_output=True)
+    fill(stack.lab, PODS, 20000)
     for name in ("info", "health"):
         seconds, pods = _script(stack, name)
         yield Figure(f"cloudpod-{name}.sh --all, {pods} pods", seconds, "s", 3)
         yield Figure(
             f"module cloudpod_{name} all=true, {pods} pods, ansible's own start included", _module(stack, name), "s", 3
         )
+
+
+def fill(lab: Path, pods: int, first_vmid: int) -> None:
+    """Give a laid node running pods."""
+    lab_init = [sys.executable, "-IS", str(REPOSITORY / "roles/lab_node/files/pve_lab/__main__.py"), "-", "lab-init"]
+    options = ["--node", lab.name, "--in-place", "--pods", str(pods), "--first-vmid", str(first_vmid)]
+    subprocess.run([*lab_init, str(lab), *options], check=True, capture_output=True)
 
 
 def _script(stack: Stack, name: str) -> tuple[float, int]:

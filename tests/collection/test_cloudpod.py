@@ -159,6 +159,8 @@ def test_differences_in_words() -> None:
         ({"tenant_id": "T-2"}, {}, True, "tenant_id"),
         # Killed so early that only the address file knows the owner, and the script compares with that.
         ({"tenant_id": "T-2", "pod_id": "p1"}, {"owner": None, "unfinished": True}, False, None),
+        ({"tenant_id": "T-2", "pod_id": "p1"}, {"owner": None, "lock": "destroyed"}, False, None),
+        ({"tenant_id": "T-2"}, {"owner": None, "lock": "backup"}, False, "tenant_id"),
         ({"tenant_id": "T-2"}, {"unfinished": True}, False, "tenant_id"),
     ],
 )

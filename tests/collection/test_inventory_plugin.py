@@ -5,14 +5,10 @@ from __future__ import annotations
 import collections
 import json
 import os
-import pwd
 import shlex
-import shutil
-import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from ansible_collections.migra.cloudpods.plugins.module_utils import _inventory as inv
+
+from tests.sshd import Sshd, make_key, skip_without_sshd
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -438,70 +436,22 @@ def test_an_address_that_two_pods_claim_is_nobodys():
     ]
 
 
-class Sshd:
-    """A real sshd of this user's on loopback: the pod and the jump host in one."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.port = self._free_port()
-        for name in ("host", "login", "other"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", home / name], check=True)
-        shutil.copy(home / "login.pub", home / "authorized")
-        (home / "known").write_text(f"[127.0.0.1]:{self.port} {self.key('host')}\n")
-        lines = [
-            f"Port {self.port}",
-            "ListenAddress 127.0.0.1",
-            f"HostKey {home}/host",
-            f"AuthorizedKeysFile {home}/authorized",
-        ]
-        (home / "config").write_text("\n".join([*lines, "StrictModes no", "UsePAM no", f"PidFile {home}/pid", ""]))
-        command = [self.program(), "-D", "-e", "-f", str(home / "config")]
-        if os.getuid() == 0 and not Path("/run/sshd").is_dir():
-            # As root sshd wants this folder. It gets one that nobody else sees and that goes with it.
-            make = 'mount -t tmpfs none /run && mkdir /run/sshd && exec "$@"'
-            command = ["unshare", "--mount", "sh", "-c", make, "sh", *command]
-        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        self._wait()
-
-    @staticmethod
-    def program() -> str | None:
-        return shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin")
-
-    def key(self, name: str) -> str:
-        return (self.home / f"{name}.pub").read_text().strip()
-
-    @staticmethod
-    def _free_port() -> int:
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            return found.getsockname()[1]
-
-    def _wait(self) -> None:
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            with socket.socket() as trial:
-                if trial.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.05)
-        raise AssertionError("sshd does not answer")
-
-    def ssh(self, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-        """Log in with these arguments, as Ansible would."""
-        mine = ["-F", "none", "-o", "BatchMode=yes", "-i", str(self.home / "login"), "-p", str(self.port)]
-        me = pwd.getpwuid(os.getuid()).pw_name
-        command = ["ssh", *mine, *arguments, f"{me}@127.0.0.1", "echo", "in"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+def log_in(sshd: Sshd, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Log in with these arguments, as Ansible would."""
+    mine = ["-F", "none", "-o", "BatchMode=yes", "-i", str(sshd.private_key), "-p", str(sshd.port)]
+    command = ["ssh", *mine, *arguments, f"{sshd.user}@127.0.0.1", "echo", "in"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 
 @pytest.fixture(scope="module")
 def sshd(tmp_path_factory) -> Iterator[Sshd]:
-    """Return a running sshd."""
-    if Sshd.program() is None:
-        pytest.skip("there is no sshd on this machine")
+    """Return a running sshd: the pod and the jump host in one."""
+    skip_without_sshd()
     running = Sshd(tmp_path_factory.mktemp("sshd"))
+    make_key(running.home / "other")
+    running.start()
     yield running
-    running.process.terminate()
-    running.process.wait(10)
+    running.stop()
 
 
 @pytest.mark.parametrize(("known", "gets_in"), [("host", True), ("other", False), (None, False)])
@@ -509,10 +459,10 @@ def sshd(tmp_path_factory) -> Iterator[Sshd]:
 def test_openssh_lets_in_by_the_right_host_key_only(sshd, known, gets_in, through):
     jump = None
     if through:
-        login = {"port": sshd.port, "private_key_file": str(sshd.home / "login"), "known_hosts": str(sshd.home / "known")}
-        jump = inv.jump_settings({"host": "127.0.0.1", "user": pwd.getpwuid(os.getuid()).pw_name, **login})
+        login = {"port": sshd.port, "private_key_file": str(sshd.private_key), "known_hosts": str(sshd.known_hosts)}
+        jump = inv.jump_settings({"host": "127.0.0.1", "user": sshd.user, **login})
     pod = {"id": "pod-1", "node": "lab1", "host_key": sshd.key(known) if known else None}
-    ended = sshd.ssh(shlex.split(shlex.join(inv.ssh_arguments(pod, jump, accept_new=False))))
+    ended = log_in(sshd, shlex.split(shlex.join(inv.ssh_arguments(pod, jump, accept_new=False))))
     assert (ended.stdout.strip() == "in") is gets_in, ended.stderr
     assert gets_in or "Host key verification failed" in ended.stderr
 
@@ -521,16 +471,15 @@ def test_openssh_lets_in_by_the_right_host_key_only(sshd, known, gets_in, throug
 def test_ansible_reaches_a_pod_through_its_node_even_where_host_key_checking_is_off(
     api, ansible, sshd, tmp_path, known, gets_in
 ):
-    me = pwd.getpwuid(os.getuid()).pw_name
-    login = {"port": sshd.port, "private_key_file": str(sshd.home / "login"), "known_hosts": str(sshd.home / "known")}
+    login = {"port": sshd.port, "private_key_file": str(sshd.private_key), "known_hosts": str(sshd.known_hosts)}
     api.items = [item(9101, ip="127.0.0.1", hostKey=sshd.key(known))]
     given = {
         "api": {"url": api.url, "token_file": str(tmp_path / "token")},
-        "jump": {"host": "127.0.0.1", "user": me, **login},
+        "jump": {"host": "127.0.0.1", "user": sshd.user, **login},
         "compose": {
             "ansible_port": str(sshd.port),
-            "ansible_user": f"'{me}'",
-            "ansible_ssh_private_key_file": f"'{sshd.home}/login'",
+            "ansible_user": f"'{sshd.user}'",
+            "ansible_ssh_private_key_file": f"'{sshd.private_key}'",
         },
     }
     words = ("cloudpods", "-m", "ansible.builtin.raw", "-a", "echo in")

@@ -205,6 +205,15 @@ def test_destroy_removes_the_pod_and_frees_its_address(call, node, pod):
     assert not again.failed
 
 
+def test_a_destroy_that_failed_half_way_is_finished_by_the_next(call, node, pod):
+    node.switch("fail", "pct destroy", "--half", "--keep", "--times", "1")
+    assert call("cloudpod_destroy", vmid=pod, tenant_id="TENANT-123").failed
+    assert node.conf(pod) is not None
+    assert call("cloudpod_destroy", vmid=pod, tenant_id="TENANT-456").failed
+    assert call("cloudpod_destroy", vmid=pod, tenant_id="TENANT-123").changed is True
+    assert node.conf(pod) is None
+
+
 def test_destroy_in_check_mode_changes_nothing(call, node, pod):
     before = node.state()
     planned = call("cloudpod_destroy", _check=True, vmid=pod)
@@ -460,6 +469,13 @@ def test_a_new_snapshot_in_check_mode(call, node, pod):
     assert planned.changed
     assert planned.snapshots[1] == {"name": "second", "created": None, "parent": "first", "job": "job7", "complete": True}
     assert node.state() == kept
+
+
+def test_a_job_goes_back_once(call, pod):
+    call("cloudpod_snapshot", vmid=pod, name="before")
+    goes = {"vmid": pod, "name": "before", "state": "rolled_back"}
+    changed = [call("cloudpod_snapshot", **goes, run_id=run).changed for run in ("job8.1", "job8.2", "job9.1")]
+    assert changed == [True, False, True]
 
 
 def test_a_rollback_that_fails_says_what_is_left(call, node, pod):

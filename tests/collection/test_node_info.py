@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERBS = ("create", "destroy", "backup", "restore", "adopt", "scale", "power", "snapshot", "health", "info")
+VERBS = ("create", "destroy", "backup", "restore", "adopt", "scale", "power", "snapshot", "cancel", "health", "info")
 NAMES = [f"cloudpod-{verb}.sh" for verb in VERBS]
 
 

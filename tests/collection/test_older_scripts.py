@@ -125,6 +125,7 @@ OURS_ALONE = [
     ("snapshot", {"name": "before"}),
     ("restore", OWNED),
     ("adopt", OWNED),
+    ("cancel", {"run_id": "job1"}),
 ]
 
 

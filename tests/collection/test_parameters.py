@@ -17,6 +17,7 @@ KEPT = {
     "swap_mb": [0, 1048576],
     "disk_gb": [1, 16384],
     "shutdown_timeout_s": [1, 3600],
+    "wait_s": [1, 600],
     "boot_timeout_s": [1, 3600],
     "guest_timeout_s": [1, 60],
     "memory_warning_percent": [1, 100],
@@ -56,6 +57,7 @@ BROKEN = {
     "swap_mb": [-1, 1048577],
     "disk_gb": [0, 16385],
     "shutdown_timeout_s": [0, 3601],
+    "wait_s": [0, 601],
     "boot_timeout_s": [0, 3601],
     "guest_timeout_s": [0, 61, True],
     "memory_warning_percent": [0, 101],
@@ -204,7 +206,7 @@ VOLID = "s:backup/vzdump-lxc-9102-2026_11_21-00_05_47.tar.zst"
     ],
 )
 def test_parameters_of_a_restore_that_go_together(given_: dict) -> None:
-    parameters.check(given_)
+    assert parameters.check(given_) is None
 
 
 @pytest.mark.parametrize(
@@ -227,8 +229,8 @@ def test_parameters_of_a_restore_that_do_not_go_together(given_: dict, named: st
 
 
 def test_an_address_without_auto_ip_passes() -> None:
-    parameters.check({"ip": "10.1.10.91", "auto_ip": False})
-    parameters.check({"ip": None, "auto_ip": None})
+    assert parameters.check({"ip": "10.1.10.91", "auto_ip": False}) is None
+    assert parameters.check({"ip": None, "auto_ip": None}) is None
 
 
 def test_a_long_value_is_shown_shortened() -> None:

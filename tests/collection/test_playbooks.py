@@ -11,7 +11,7 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODULES = REPOSITORY / "collections/ansible_collections/migra/cloudpods/plugins/modules"
 POD = {"hostname": "client-portal", "tenant_id": "TENANT-123", "cores": 2, "memory_mb": 2048}
-CHANGING = ("create", "destroy", "scale", "power", "snapshot", "backup", "restore", "adopt", "drill")
+CHANGING = ("create", "destroy", "scale", "power", "snapshot", "backup", "restore", "adopt", "drill", "cancel")
 NEEDED = {
     "create": {"vmid": 9999, **POD},
     "destroy": {"vmid": 9999},
@@ -22,6 +22,7 @@ NEEDED = {
     "restore": {"vmid": 9999, "tenant_id": "TENANT-123", "pod_id": "p1"},
     "adopt": {"vmid": 9999, "tenant_id": "TENANT-123", "pod_id": "p1"},
     "drill": {"vmid": 9999, "tenant_id": "TENANT-123"},
+    "cancel": {"vmid": 9999, "run": "job1"},
 }
 
 
@@ -172,8 +173,8 @@ def test_a_value_marked_unsafe_is_never_a_template(run, tmp_path):
 def test_the_examples_of_the_documentation_work_as_they_are(fresh_playbook, fresh_lab):
     """Run every example of every module in the order of a pod's life, on a node where no other test took an address."""
     tasks = []
-    life = ("create", "info", "health", "scale", "power", "snapshot", "adopt", "backup", "restore_drill", "restore", "destroy")
-    for name in life:
+    life = "create info health scale power snapshot adopt backup restore_drill restore cancel destroy"
+    for name in life.split():
         text = (MODULES / f"cloudpod_{name}.yml").with_suffix(".py").read_text()
         tasks += yaml.safe_load(re.search(r'EXAMPLES = r"""\n(.*?)"""', text, re.DOTALL)[1])
     play = {

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+import re
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.lab.real_node import RealNode, run
+from tests.lab.real_node import INVENTORY, REPOSITORY, RealNode, run
+from tests.lab.site import ZONE, NameServer
 
 FOLDER = Path(__file__).parent
+NAME_SERVER = 99690
 
 
 def _why_not() -> str:
@@ -50,3 +56,23 @@ def vmid(lab: RealNode, request: pytest.FixtureRequest) -> Iterator[int]:
         lab.pct("unlock", free)
         lab.pct("destroy", free, "--force", 1)
         run(lab.dir / "sbin/cloudpod-destroy.sh", free)
+
+
+@pytest.fixture(scope="module")
+def names(lab: RealNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NameServer]:
+    """Make a pod with a real BIND, for as long as the file's tests take."""
+    key = base64.b64encode(secrets.token_bytes(32)).decode()
+    reverse = ".".join(reversed(lab.host()["gateway"].split(".")[:3])) + ".in-addr.arpa"
+    said = tmp_path_factory.mktemp("names") / "said.json"
+    said.touch(0o600)
+    told = {"vmid": NAME_SERVER, "zone": ZONE, "reverse_zone": reverse, "key": key}
+    said.write_text(json.dumps({f"name_server_{name}": value for name, value in told.items()}))
+    try:
+        done = run("ansible-playbook", "-i", INVENTORY, REPOSITORY / "tests/lab/name_server_pod.yml", "-e", f"@{said}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        address = re.search(rf"^([0-9.]+) {NAME_SERVER} ", lab.ipam(), re.MULTILINE)
+        assert address is not None
+        yield NameServer(address[1], reverse, key)
+    finally:
+        if (lab.dir / f"etc/pve/lxc/{NAME_SERVER}.conf").exists():
+            run(lab.dir / "sbin/cloudpod-destroy.sh", NAME_SERVER)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -24,11 +25,16 @@ class RealNode:
         """Return what the lab has been told about the machine: bridge, gateway, port."""
         return json.loads((self.dir / "host.json").read_text())
 
-    def playbook(self, name: str, *, ok: bool = True, **variables: object) -> dict:
+    def playbook(self, name: str, *, ok: bool = True, check: bool = False, **variables: object) -> dict:
         """Run a playbook over SSH and sudo; return its result (`set_stats`), or with `ok=False` what it printed."""
-        words = [word for key, value in variables.items() for word in ("-e", json.dumps({key: value}))]
         environment = {"ANSIBLE_SHOW_CUSTOM_STATS": "1", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
-        done = run("ansible-playbook", "-i", INVENTORY, REPOSITORY / "playbooks" / f"{name}.yml", *words, env=environment)
+        path = REPOSITORY / "playbooks" / f"{name}.yml"
+        # In a file, of mode 0600: some are secret.
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as said:
+            json.dump(variables, said)
+            said.flush()
+            words = ["-e", f"@{said.name}", *(["--check"] if check else [])]
+            done = run("ansible-playbook", "-i", INVENTORY, path, *words, env=environment)
         assert (done.returncode == 0) is ok, done.stdout + done.stderr
         return {"output": done.stdout + done.stderr, "result": _custom_stats(done.stdout)}
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.lab.real_node import INVENTORY, NODE, REPOSITORY, RealNode, run
+from tests.lab.control_plane import control_plane
+from tests.lab.real_node import RealNode, run
 from tests.lab.test_pod import guest
 from tests.stack import OTHER_TENANT, TENANT, Stack
 
@@ -23,18 +22,8 @@ AT_ONCE = 20
 @pytest.fixture(scope="module")
 def stack(lab: RealNode) -> Iterator[Stack]:
     """Return a running stack over the node with real containers."""
-    home = Path(tempfile.mkdtemp(prefix="cloudpods-stack-"))
-    home.chmod(0o711)
-    network = str(lab.host()["gateway"]).rpartition(".")[0]
-    running = Stack(home, inventory=str(INVENTORY.relative_to(REPOSITORY)), node=NODE, lab=lab.dir)
-    try:
-        running.start(workers=4)
-        running.seed("--pool", f"{network}.50-{network}.249", "--gateway", f"{network}.1", "--max-jobs", "8")
+    with control_plane(lab) as running:
         yield running
-        assert running.stop() == []
-    finally:
-        running.stop()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def done(stack: Stack, path: str, **body: object) -> dict:

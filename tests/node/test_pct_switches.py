@@ -7,12 +7,13 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "roles/lab_node/files"))
+from tests.lab_node import PVE_LAB
+
+sys.path.insert(0, str(PVE_LAB.parent))
 from pve_lab.errors import PveError
 from pve_lab.files import held_as_proxmox
 from pve_lab.lab import Lab
@@ -28,7 +29,7 @@ CREATE = ("pct", "create", 9101, TEMPLATE, "--rootfs", "clients-main:8", "--pool
 
 def wait_for_lock(lab: LabNode, lock: str) -> None:
     """Wait until container 9101 is under a lock."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while f"lock: {lock}\n" not in (lab.conf(9101) or "") or not lab.disks(9101):
         assert time.monotonic() < deadline, f"never saw lock: {lock}"
         time.sleep(0.01)
@@ -92,7 +93,7 @@ def test_a_signal_in_the_middle_of_create_cleans_up(lab: LabNode, number: signal
     process = lab.start(*CREATE)
     wait_for_lock(lab, "create")
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=10)
+    _, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (255, "unable to create CT 9101 - received interrupt\n")
     assert state(lab) == NOTHING
 
@@ -102,7 +103,7 @@ def test_sigkill_in_the_middle_of_create_leaves_the_lock(lab: LabNode) -> None:
     process = lab.start(*CREATE)
     wait_for_lock(lab, "create")
     process.kill()
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     assert state(lab) == ("lock: create\n", ["subvol-9101-disk-0"], set())
     assert lab.pct("start", 9101).stderr == "CT is locked (create)\n"
     assert "9101       stopped    create       CT9101              \n" in lab.ok("pct", "list")
@@ -127,7 +128,7 @@ def test_set_waits_for_proxmox_own_lock(lab: LabNode) -> None:
         assert process.stderr is not None
         assert process.stderr.read(25) == "trying to acquire lock..."
         assert "cores" not in (lab.conf(9101) or "")
-    _, rest = process.communicate(timeout=10)
+    _, rest = process.communicate(timeout=60)
     assert (process.returncode, rest) == (0, " OK\n")
     assert "cores: 3\n" in (lab.conf(9101) or "")
 
@@ -180,3 +181,34 @@ def test_init_is_idempotent_and_makes_pods(lab: LabNode) -> None:
     assert lab.conf(102) is None
     assert (lab.conf(10002) or "").startswith("#cloudpod tenant=TENANT-2 pod=pod2\n")
     assert lab.ok("pct", "status", 10002) == "status: running\n"
+
+
+# Runs a program of the lab to whom a signal comes as soon as its lock is in the container's file.
+SIGNALLED = """\
+import os, signal, sys
+sys.path.insert(0, sys.argv.pop(1))
+from pve_lab import __main__, lab
+save = lab.Lab.save
+def save_and_signal(self, vmid, conf):
+    save(self, vmid, conf)
+    if conf.main.get("lock") == "{lock}":
+        os.kill(os.getpid(), signal.SIGTERM)
+lab.Lab.save = save_and_signal
+sys.exit(__main__.main(sys.argv[1], sys.argv[2], sys.argv[3:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("lock", "argv"),
+    [
+        ("backup", ("vzdump", 9101, "--storage", "vzdump-backups")),
+        ("disk", ("pct", "clone", 9101, 9102, "--hostname", "two")),
+    ],
+)
+def test_a_signal_that_comes_with_the_lock_takes_it_off(lab: LabNode, lock: str, argv: tuple[str | int, ...]) -> None:
+    lab.ok(*CREATE)
+    before = state(lab)
+    done = lab.run(sys.executable, "-IS", "-c", SIGNALLED.format(lock=lock), PVE_LAB.parent, lab.dir, *argv)
+    assert done.returncode == 255 and "interrupt" in done.stderr
+    assert state(lab) == before
+    assert lab.conf(9102) is None

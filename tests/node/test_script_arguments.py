@@ -44,6 +44,7 @@ SCALE = ["--cores", "2", "--mem", "512"]
 BACKUP = ["--mode", "snapshot"]
 POWER = ["--state", "stopped"]
 SNAPSHOT = ["--action", "create", "--name", "before"]
+CANCEL = ["--run", "job1"]
 BAD_NAMES = ["", "a", "1ab", "-ab", "_ab", "a b", "a.b", "a/b", "a;b", "ab\n", "é" * 3, "a" * 41, "$(id)"]
 RESERVED_NAMES = ["current", "pending", "vzdump"]
 BAD_TIMEOUTS = ["", "0", "3601", "1.5", "060", "60s", "99999"]
@@ -77,6 +78,11 @@ OTHER_ROWS = {
         *[("action", ["9101", "--name", "before", "--action", value]) for value in ("", "make", "Create", "delete --all")],
         *[("name", ["9101", "--action", "create", "--name", value]) for value in BAD_NAMES + RESERVED_NAMES],
     ],
+    "cancel": [
+        *[(field, [*words, *CANCEL]) for field, words in [*VMID_ROWS, *GUARD_ROWS] if field != "run"],
+        ("run", ["9101"]), *[("run", ["9101", "--run", value]) for value in BAD_RUNS],
+        *[("wait", ["9101", *CANCEL, "--wait", value]) for value in ("", "0", "601", "05", "5s", "1.5", "99999")],
+    ],
     "info": [*VMID_ROWS[:-1], ("all", ["--all", "9101"]), ("all", ["--all=yes"])],
     "health": [
         *VMID_ROWS[:-1], ("all", ["--all", "9101"]), ("reach", ["9101", "--reach=1"]),
@@ -93,6 +99,7 @@ GOOD = {
     "backup": ["9101", *BACKUP],
     "power": ["9101", *POWER],
     "snapshot": ["9101", *SNAPSHOT],
+    "cancel": ["9101", *CANCEL],
     "info": ["9101"],
     "health": ["9101"],
 }

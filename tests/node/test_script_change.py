@@ -143,13 +143,27 @@ def test_a_destroy_that_fails_says_what_is_left_and_can_be_repeated(pod: Scripts
     pod.assert_no_trace(9101)
 
 
+def test_a_destroy_that_comes_no_further_than_the_container_does_not_say_that_it_only_waited(pod: Scripts) -> None:
+    """Whoever hears 75 takes the pod for what it was."""
+    in_the_way = pod.state_dir / "last" / "9101"
+    in_the_way.mkdir(parents=True)
+    done = pod.run("destroy", 9101)
+    said = failure(done)
+    assert (done.returncode, said["Retryable"], pod.lab.conf(9101)) == (1, "yes", None)
+    assert said["Left"] == f"the notes of 9101 in {pod.state_dir}"
+    in_the_way.rmdir()
+    assert summary(pod.run("destroy", 9101))["Result"] == "absent"
+    pod.assert_no_trace(9101)
+
+
 def test_a_failing_stop_is_the_error_that_is_told(pod: Scripts) -> None:
     pod.lab.switch("fail", "pct stop", "--message", "it will not stop", "--times", 1)
     assert "it will not stop" in failure(pod.run("destroy", 9101))["Error"]
     assert pod.lab.conf(9101)
 
 
-def test_a_destroy_ended_by_a_signal_can_be_repeated(pod: Scripts) -> None:
+@pytest.mark.parametrize("guard", [(), ("--tenant", "TENANT-123", "--pod", "abc")], ids=["by anybody", "by its owner"])
+def test_a_destroy_ended_by_a_signal_can_be_repeated(pod: Scripts, guard: tuple[str, ...]) -> None:
     pod.lab.switch("delay", "pct destroy", 30)
     process = pod.start("destroy", 9101)
     wait_until(lambda: "lock: destroyed" in (pod.lab.conf(9101) or ""), "lock: destroyed")
@@ -157,7 +171,10 @@ def test_a_destroy_ended_by_a_signal_can_be_repeated(pod: Scripts) -> None:
     done = finished(process)
     assert done.returncode == 143
     pod.lab.switch("reset")
-    assert pod.run("destroy", 9101).returncode == 0
+    other = pod.run("destroy", 9101, "--tenant", "TENANT-456", "--pod", "abc")
+    assert (other.returncode, "does not belong to" in failure(other)["Error"]) == (77, True)
+    # The marker went with the conf: the line says whose it was.
+    assert pod.run("destroy", 9101, *guard).returncode == 0
     pod.assert_no_trace(9101)
 
 

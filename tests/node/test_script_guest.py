@@ -18,7 +18,7 @@ __all__ = ["node"]
 OWNER = ("--tenant", "TENANT-123", "--pod", "abc")
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAbcdefghijklmnop"
 # The time limit for a guest is four seconds, and one for what does not die.
-IN_TIME_S = 15
+IN_TIME_S = 45
 # It outlives whatever ends its group, and keeps what it was given.
 LEAVES_A_PROCESS = 'setsid sleep 120 & echo $! >>"$0.pids"'
 FLOODS = "head -c 10000000 /dev/zero | tr '\\0' x >&2"

@@ -11,7 +11,7 @@ from tests.node_scripts import Scripts, failure, finished, has_begun, kill_all_o
 
 __all__ = ["node"]
 
-SLOW_S = 30  # longer than any deadline: only a signal ends it
+SLOW_S = 90  # longer than any deadline: only a signal ends it
 SIGNALS = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
 DISOBEYS = ("fail", "pct shutdown", "--message", "container did not stop")
 RUNS_ON = "container 9101 runs, and may still obey the shutdown"

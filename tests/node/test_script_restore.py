@@ -24,7 +24,7 @@ from tests.node_scripts import (
 
 __all__ = ["node"]
 
-SLOW_S = 30
+SLOW_S = 90
 OWNER = ("--tenant", "TENANT-123", "--pod", "abc")
 AS_NEW = ("--tenant", "TENANT-123", "--pod", "def", "--from-pod", "abc", "--host", "drill")
 LINE = "10.1.10.91 9101 client-portal TENANT-123 active"
@@ -285,7 +285,7 @@ def test_a_hung_guest_has_no_key_and_does_not_hold_up(node: Scripts) -> None:
     node.lab.switch("delay", "pct exec", SLOW_S)
     began = time.monotonic()
     assert "HostKey" not in summary(node.run("create", *create_arguments()))
-    assert time.monotonic() - began < 15 and node.info(9101)[0]["host_key"] is None
+    assert time.monotonic() - began < 60 and node.info(9101)[0]["host_key"] is None
 
 
 @pytest.mark.parametrize(("words", "field"), [

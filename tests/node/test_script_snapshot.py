@@ -11,7 +11,7 @@ from tests.node_scripts import Scripts, failure, finished, has_begun, kill_all_o
 
 __all__ = ["node"]
 
-SLOW_S = 30  # longer than any deadline: only a signal ends it
+SLOW_S = 90  # longer than any deadline: only a signal ends it
 
 
 @pytest.fixture

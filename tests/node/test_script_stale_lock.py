@@ -11,7 +11,7 @@ from tests.node_scripts import Scripts, failure, kill_all_of, node, wait_until
 
 __all__ = ["node"]
 
-SLOW_S = 30  # longer than any deadline: only a kill ends it
+SLOW_S = 90  # longer than any deadline: only a kill ends it
 CHANGES = {
     "backup": (9101, "--mode", "snapshot"),
     "scale": (9101, "--cores", 1, "--mem", 1024),

@@ -366,7 +366,7 @@ def empty_database(servers: Servers) -> Iterator[str]:
     admin.close()
 
 
-def eventually(condition: Callable[[], Any], *, within_s: float = 10.0) -> Any:
+def eventually(condition: Callable[[], Any], *, within_s: float = 30.0) -> Any:
     """Return the first true value of a condition. Raises AssertionError when there is none in time."""
     deadline = time.monotonic() + within_s
     while not (found := condition()):

@@ -51,7 +51,7 @@ def test_half_open_connections_keep_nobody_from_the_api(served, opened):
         opened(api, said, 60)
         began = time.monotonic()
         assert [api.status() for _ in range(3)] == [200] * 3, said
-        assert time.monotonic() - began < 3, said
+        assert time.monotonic() - began < server.REQUEST_S, said
 
 
 def test_more_connections_than_there_is_room_for_push_each_other_out(served, opened):
@@ -65,7 +65,7 @@ def test_a_request_that_does_not_end_is_answered_in_the_end(served, opened):
     (half,) = opened(api, b"GET /healthz HT")
     began = time.monotonic()
     head, _, body = read_all(half).partition(b"\r\n\r\n")
-    assert server.REQUEST_S - 1 < time.monotonic() - began < server.REQUEST_S + 5
+    assert server.REQUEST_S - 1 < time.monotonic() - began < server.REQUEST_S + 30
     assert head.startswith(b"HTTP/1.1 408 ")
     assert json.loads(body)["code"] == "request_timeout"
 

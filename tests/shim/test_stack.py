@@ -190,4 +190,4 @@ def test_twenty_creates_survive_a_kill(stack, victim):
     created = Counter(line["vmid"] for line in stack.node_log() if line["outcome"] == "created" and line["vmid"] in vmids)
     assert created == dict.fromkeys(vmids, 1)
     wait_until(lambda: not stack.processes(of="cloudpod-"), "no script is left running")
-    wait_until(lambda: not stack.processes(of="ansible-playbook"), "no playbook is left running")
+    wait_until(lambda: not stack.playbooks(), "no playbook is left running")

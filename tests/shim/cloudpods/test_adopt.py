@@ -257,9 +257,32 @@ def test_a_sites_own_low_vmid_may_be_adopted(looked, ask):
 def test_a_failed_adoption_leaves_a_pod_that_is_to_be_destroyed_so(api, looked, ask, ended, sql):
     looked(container())
     answer = ask()
-    assert api.simulate_post("/internal/cloudpods/5001/destroy", json={"tenantId": TENANT}).status_code == 202
+    assert destroyed(api).status_code == 202
     assert ended(answer, failure=FAILED)["status"] == "deleting"
     assert ask().status_code == 409
+
+
+def destroyed(api):
+    return api.simulate_post("/internal/cloudpods/5001/destroy", json={"tenantId": TENANT})
+
+
+@pytest.mark.parametrize("asked_before_its_end", [True, False])
+def test_a_pod_that_never_was_one_is_failed_again_when_its_node_refuses_to_destroy_it(
+    api, looked, ask, ended, sql, asked_before_its_end
+):
+    looked(container())
+    answer = ask()
+    first = destroyed(api) if asked_before_its_end else None
+    ended(answer, failure=FAILED)
+    assert ended(first or destroyed(api), failure=FAILED)["status"] == "failed"
+    assert (used(sql), sql("SELECT count(*) FROM cloud_pod_allocations")) == ((0, 0, 0, 0), [(0,)])
+    assert ended(ask(), adopted())["status"] == "active"
+
+
+def test_a_pod_that_never_was_one_stays_deleting_while_something_may_be_left(api, looked, ask, ended):
+    looked(container())
+    ended(ask(), failure=FAILED)
+    assert ended(destroyed(api), failure={**FAILED, "left_behind": "container 5001, not whole"})["status"] == "deleting"
 
 
 def test_a_failed_adoption_of_a_deleted_pod_leaves_its_row_as_it_was(looked, ask, ended, rows, sql):

@@ -8,11 +8,11 @@ import psycopg2
 import pytest
 
 from shim.cloudpods import power, sweep
-from shim.jobs import state
+from shim.jobs import many
 from shim.jobs.catalog import FORGOTTEN
 from shim.jobs.submit import submit
 from shim.scheduler import timetable
-from shim.worker import outcome, run
+from shim.worker import on_node, outcome, run
 from shim.worker.playbook import Outcome
 
 TENANT, OTHER_TENANT = "TENANT-123", "TENANT-456"
@@ -124,7 +124,7 @@ def test_a_lost_sweep_runs_again(begun):
 
 
 def test_a_lost_sweep_has_no_container_to_be_looked_at(begun, settings, monkeypatch):
-    monkeypatch.setattr(run, "_play", lambda *_: pytest.fail("the node was asked"))
+    monkeypatch.setattr(on_node, "play", lambda *_: pytest.fail("the node was asked"))
     assert run._settle(begun(lost=True), settings, None) is None
     ending = run._settle(begun(node="lab2", lost=True, tries=2), settings, None)
     assert (ending.failure["retryable"], ending.failure["left_behind"]) == (False, "nothing")
@@ -348,7 +348,7 @@ def test_old_sweeps_are_forgotten_but_not_what_they_told_of_pods_nor_what_an_eve
     backup = rows.job("BACKUP", pod=rows.pod(vmid=9102), status="success")
     unfinished = rows.job("HEALTH_SWEEP", tenant_id=None, created_at=OLD)
     other = rows.job("HEALTH_SWEEP", tenant_id=None, node="lab2", status="failed", created_at=OLD)
-    assert state.forget_old(["HEALTH_SWEEP"], 2) == 2
+    assert many.forget_old(["HEALTH_SWEEP"], 2) == 2
     left = {id for (id,) in sql("SELECT id FROM cloud_pod_jobs")}
     assert len(left) == 6
     assert {backup, unfinished, other, sweep_job, by_an_earlier_release} <= left

@@ -5,8 +5,8 @@ import pytest
 from shim import db
 from shim.jobs.catalog import ACTIONS
 from shim.jobs.claim import claim
+from shim.jobs.many import to_announce
 from shim.jobs.models import CloudPodJob
-from shim.jobs.state import to_announce
 from shim.worker import outcome
 from shim.worker.playbook import Outcome
 
@@ -72,6 +72,15 @@ def test_when_the_backup_fails_the_change_never_begins_and_the_pod_stays(after_b
     told = sql("SELECT data->>'action' FROM cloud_pod_events WHERE job_id = %s", job["id"])
     assert {("DESTROY_NOT_BEGUN",), ("SCALE_FAILED",)} & set(told)
     assert take() is None
+
+
+def test_what_a_pod_is_not_whole_for_is_told_still_when_its_end_was_not_begun(api, rows, sql):
+    pod = rows.pod(vmid=9101, error="not restored; restore it again")
+    answer = order(api, "destroy", backupFirst=True)
+    take()
+    end(answer.json["backupJob"]["id"], failure=NO_SPACE)
+    row = sql.row("cloud_pods", pod)
+    assert (row["status"], row["error"]) == ("active", "not restored; restore it again")
 
 
 def test_a_backup_that_is_tried_again_keeps_the_change_waiting(after_backup, sql):

@@ -164,6 +164,35 @@ def test_a_failed_restore_in_place_that_took_the_pod_away_says_so_and_can_be_rep
     assert sql.row("cloud_pods", source)["error"] is None
 
 
+def snapshots(sql):
+    return sql("SELECT cloud_pod_id, name FROM cloud_pod_snapshots ORDER BY name")
+
+
+@pytest.fixture
+def kept(rows, sql, source):
+    """Give the pod a snapshot that is there and one that is still to be made, and another pod one; return the pod's id."""
+    other = rows.pod(vmid=9102, tenant_id=OTHER_TENANT)
+    for pod, name, status in ((source, "before", "ready"), (source, "later", "creating"), (other, "theirs", "ready")):
+        columns = "INSERT INTO cloud_pod_snapshots (id, cloud_pod_id, name, status) VALUES"
+        sql(f"{columns} (%s, %s, %s, %s)", f"{pod}-{name}", pod, name, status)
+    return source
+
+
+def test_in_place_takes_the_snapshots_of_what_it_overwrites(restore, kept, finish, sql):
+    finish(restore(force=True), RESTORED)
+    assert [name for _, name in snapshots(sql)] == ["later", "theirs"]
+
+
+@pytest.mark.parametrize(("by_us", "left"), [(True, ["later", "theirs"]), (False, ["before", "later", "theirs"])])
+def test_a_cancelled_restore_takes_the_snapshots_if_it_got_so_far(restore, kept, finish, sql, by_us, left):
+    answer = restore(force=True)
+    seen = {"exists": True, "unfinished": False, "lock": None, "status": "stopped"}
+    seen["restored"] = {"job": answer.json["job"]["id"] if by_us else "another"}
+    failure = {"msg": "cancelled by anna", "retryable": False, "left_behind": "container 9101, restored, stopped"}
+    finish(answer, Outcome(None, {**failure, "cancelled": True, "by": "anna", "seen": seen}))
+    assert [name for _, name in snapshots(sql)] == left
+
+
 def test_as_new_is_a_pod_like_its_source_on_the_archives_node(restore, source, finish, sql):
     answer = restore(asNew=True, requestedBy="anna", reason="test the update")
     new, job = answer.json["cloudPod"], answer.json["job"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shim.jobs import state
+from shim.jobs import many, state
 from shim.jobs.models import CloudPodJob
 
 FAILURE = {"msg": "no space left", "retryable": True, "left_behind": "nothing"}
@@ -151,12 +151,12 @@ def test_the_worker_that_lost_a_job_cannot_end_it_any_more(rows):
 
 
 def announced(types=("BACKUP",), limit=10, after_s=10.0):
-    return {job for job, _ in state.to_announce(list(types), limit, after_s)}
+    return {job for job, _ in many.to_announce(list(types), limit, after_s)}
 
 
 def test_a_job_is_announced_once_in_a_while(rows, sql):
     job = rows.job(pod=rows.pod())
-    assert state.to_announce(["BACKUP"], 10, 10.0) == [(job, "BACKUP")]
+    assert many.to_announce(["BACKUP"], 10, 10.0) == [(job, "BACKUP")]
     assert announced() == set()
     sql("UPDATE cloud_pod_jobs SET woken_at = now() - interval '11 s'")
     assert announced() == {job}

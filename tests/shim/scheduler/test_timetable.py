@@ -8,7 +8,7 @@ import sys
 import pytest
 import redis
 
-from shim import db
+from shim import db, old_run
 from shim.jobs.queue import Wakeups
 from shim.scheduler import timetable
 from shim.scheduler.timetable import MAX_WAITING, announce, entries
@@ -81,6 +81,21 @@ def test_every_entry_has_a_name_of_its_own(settings, wakeups):
     assert all(entry.interval_s > 0 for entry in timetable)
 
 
+def test_the_clock_forgets_what_was_printed_long_ago(session, rows, sql, wakeups, settings):
+    job_id = rows.job("BACKUP")
+    for seq, days in ((1, 31), (2, 29)):
+        sql(
+            "INSERT INTO cloud_pod_job_logs (job_id, attempt, seq, text, created_at)"
+            " VALUES (%s, 1, %s, 'x', now() - make_interval(days => %s))",
+            job_id,
+            seq,
+            days,
+        )
+    (entry,) = [entry for entry in entries(settings, wakeups) if entry.name == "forget old logs"]
+    entry.function()
+    assert sql("SELECT seq FROM cloud_pod_job_logs") == [(2,)]
+
+
 @pytest.fixture
 def scheduler(tenants, tmp_path):
     """Return a way to start a scheduler process; those still running are killed afterwards."""
@@ -92,7 +107,8 @@ def scheduler(tenants, tmp_path):
         "CLOUDPODS_REDIS_URL": tenants.redis_url,
         "CLOUDPODS_STATE_DIR": str(tenants.state_dir),
         "CLOUDPODS_TICK_S": "0.1",
-        "CLOUDPODS_ANNOUNCE_AFTER_S": "0.1",
+        # Announced again by nobody: each wake-up is counted.
+        "CLOUDPODS_ANNOUNCE_AFTER_S": "3600",
     }
 
     def start():
@@ -125,6 +141,52 @@ def test_of_two_schedulers_one_works_and_the_other_takes_over(scheduler, sql, ev
     assert second.poll() is None
 
 
+LOOKS = "SELECT count(*) FROM cloud_pod_jobs WHERE type = 'RECONCILE' GROUP BY node_id"
+OLD = (
+    "UPDATE cloud_pod_jobs SET status = 'success', finished_at = now(), created_at = created_at - interval '1 hour'"
+    " WHERE status = 'queued'"
+)
+
+
+def killed(first, holder, sql):
+    first.kill()
+
+
+def cut_off(first, holder, sql):
+    sql("SELECT pg_terminate_backend(%s)", holder)
+
+
+@pytest.mark.parametrize("loses", [killed, cut_off])
+def test_two_schedulers_do_everything_once_and_so_does_the_one_that_takes_over(scheduler, sql, wakeups, eventually, loses):
+    first = scheduler()
+    ((holder,),) = eventually(lambda: sql(LOCKS), within_s=60)
+    second = scheduler()
+    eventually(lambda: sql.value(CONNECTIONS) >= 2, within_s=60)
+    # One job of this kind for each of the two nodes, and one wake-up for each of them.
+    eventually(lambda: wakeups.waiting("RECONCILE") == 2, within_s=60)
+    assert sql(LOOKS) == [(1,), (1,)]
+    loses(first, holder, sql)
+    eventually(lambda: sql(LOCKS) not in ([], [(holder,)]), within_s=60)
+    assert second.poll() is None
+    sql(OLD)
+    eventually(lambda: wakeups.waiting("RECONCILE") == 4, within_s=60)
+    assert sql(LOOKS) == [(2,), (2,)]
+
+
+def test_a_scheduler_that_waits_finds_what_died_on_its_host(tenants, rows, sql, scheduler, eventually):
+    """Whoever works may be elsewhere, where nobody sees that a process of this host is gone."""
+    with db.session():
+        run = old_run.Run(old_run.host(), 2**22, 1)
+        died = {"run_host": run.host, "run_pid": run.pid, "run_started": run.started, "run_attempt": 1}
+        lost = rows.running(pod=rows.pod(), **died)
+    sql("SELECT pg_advisory_lock(hashtextextended('cloudpods:scheduler', 0))")
+    try:
+        scheduler()
+        assert eventually(lambda: sql.row("cloud_pod_jobs", lost.id)["lost"], within_s=60)
+    finally:
+        sql("SELECT pg_advisory_unlock(hashtextextended('cloudpods:scheduler', 0))")
+
+
 def test_a_scheduler_survives_the_loss_of_its_connection(scheduler, sql, eventually):
     process = scheduler()
     ((holder,),) = eventually(lambda: sql(LOCKS))
@@ -137,5 +199,5 @@ def test_a_running_scheduler_announces_and_collects(scheduler, rows, sql, wakeup
     with db.session():
         lost = rows.running(pod=rows.pod(), lease_until="2026-01-01")
     scheduler()
-    eventually(lambda: sql.row("cloud_pod_jobs", lost.id)["lost"])
-    eventually(lambda: wakeups.waiting("BACKUP") >= 1)
+    assert eventually(lambda: sql.row("cloud_pod_jobs", lost.id)["lost"])
+    assert eventually(lambda: wakeups.waiting("BACKUP") >= 1)

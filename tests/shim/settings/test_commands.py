@@ -102,6 +102,7 @@ def test_seed_twice_makes_everything_once(cloudpods, sql_of_empty):
         "user owner@example.com: made",
         "tenant TENANT-123: made",
         "node lab1: made",
+        *(f"blueprint {slug}: made" for slug in ("postgres-db", "static-site", "wordpress")),
     ]
     assert second == first.replace("made", "was there")
     for table in ("plans", "users", "tenants", "tenant_quotas", "cloud_pod_nodes", "address_pools"):

@@ -54,6 +54,14 @@ def test_every_setting_says_what_it_is(name):
     assert config.Settings.model_fields[name].description
 
 
+def test_a_name_server_is_set_whole_or_not_at_all(load):
+    whole = {"ZONE": "example.com", "SERVER": "192.0.2.53", "KEY_NAME": "cloudpods", "KEY_SECRET": "c2VjcmV0"}
+    assert load({f"CLOUDPODS_DNS_{name}": value for name, value in whole.items()}).dns_zone == "example.com"
+    for name in whole:
+        said = {f"CLOUDPODS_DNS_{other}": value for other, value in whole.items()} | {f"CLOUDPODS_DNS_{name}": None}
+        assert f"belong together: DNS_{name} is not set" in refusal(load, said)
+
+
 def test_settings_do_not_change(load):
     with pytest.raises(ValidationError):
         load().port = 1
@@ -180,3 +188,10 @@ def test_the_labs_own_variable_is_not_ours(load):
 
 def test_a_folder_of_state_is_a_path(load, tmp_path):
     assert load().state_dir == Path(tmp_path)
+
+
+def test_a_setting_that_is_a_path_itself_is_not_read(load, tmp_path):
+    key = tmp_path / "key"
+    assert load({"CLOUDPODS_POD_KEY_FILE": str(key)}).pod_key_file == key
+    key.write_text(f"{tmp_path}/other\n")
+    assert load({"CLOUDPODS_POD_KEY_FILE": None, "CLOUDPODS_POD_KEY_FILE_FILE": str(key)}).pod_key_file == tmp_path / "other"

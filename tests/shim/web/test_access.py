@@ -43,6 +43,9 @@ EXPECTED = {
     "/batches/{batch_id}/jobs": ["GET"],
     "/jobs": ["GET"],
     "/jobs/{job_id}": ["GET"],
+    "/jobs/{job_id}/cancel": ["POST"],
+    "/jobs/{job_id}/log": ["GET"],
+    "/jobs/{job_id}/retry": ["POST"],
     "/jobs/{job_id}/events": ["GET"],
     "/cloudpods/{reference}/events": ["GET"],
     "/tenants/{tenant_id}/events": ["GET"],
@@ -54,6 +57,12 @@ EXPECTED = {
     "/nodes/{node}/drain": ["POST"],
     "/address-pools": ["GET", "POST"],
     "/address-pools/{pool}": ["GET", "PUT", "DELETE"],
+    "/blueprints": ["GET", "POST"],
+    "/blueprints/{slug}": ["GET", "PUT", "DELETE"],
+    "/blueprints/{slug}/deploy": ["POST"],
+    "/deployments": ["GET"],
+    "/deployments/{deployment_id}": ["GET", "DELETE"],
+    "/deployments/{deployment_id}/retry": ["POST"],
     "/regions": ["GET"],
     "/regions/{region}": ["GET", "PUT"],
 }
@@ -77,6 +86,8 @@ def filled(path):
         "token_id": "no-such-token",
         "pool": "no-such-pool",
         "region": "no-such-region",
+        "slug": "no-such-blueprint",
+        "deployment_id": "no-such-deployment",
     }
     return path.format(reference="9101", tenant_id="TENANT-123", name="before", node="lab1", **ids)
 

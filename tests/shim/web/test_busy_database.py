@@ -68,3 +68,17 @@ def test_requests_have_bounds(tenants):
         names = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
         assert [db.rows(f"SHOW {name}")[0][0] for name in names] == ["5s", "15s", "30s"]
     assert not db.was_busy(peewee.OperationalError("server closed the connection unexpectedly"))
+
+
+class Killed:
+    """A cursor whose server is killed while it works: what psycopg2 raises then has no class of its own, now and then."""
+
+    def execute(self, *_: object) -> None:
+        raise psycopg2.DatabaseError("server closed the connection unexpectedly\n\tThis probably means the server terminated")
+
+
+def test_a_server_that_is_killed_in_the_middle_of_a_statement_is_told_to_be_away(api, assert_problem, monkeypatch):
+    monkeypatch.setattr(type(db.database.obj), "cursor", lambda *_: Killed())
+    assert_problem(api.simulate_post("/internal/cloudpods", json=POD), 503, "database_unavailable")
+    with db.session(), pytest.raises(peewee.OperationalError):
+        db.rows("SELECT 1")

@@ -81,6 +81,28 @@ def test_a_user_reads_no_inside_of_the_house(api, bound, rows, sql):
     assert api.simulate_get(f"/internal/jobs/{job}").json["failure"] == failure
 
 
+def test_what_is_left_is_told_a_user_without_the_inside_of_the_house(api, bound, sql):
+    """Of a job that was cancelled while its node did not answer, ssh's words are what is known."""
+    said = "unknown: nobody knows yet what became of vmid 9101: cannot reach node lab1: ssh: connect to host 10.0.0.5 port 22"
+    failure = {"msg": "cancelled by anna", "retryable": False, "left_behind": said, "cancelled": True, "by": "anna"}
+    job = api.simulate_post("/internal/cloudpods", json=POD).json["job"]["id"]
+    sql("UPDATE cloud_pods SET status = 'failed'")
+    sql("UPDATE cloud_pod_jobs SET status = 'cancelled', failure = %s WHERE id = %s", json.dumps(failure), job)
+    sql(
+        "INSERT INTO cloud_pod_events (tenant_id, job_id, type, message, data) VALUES ('TENANT-123', %s, 'WARN', 'x', %s)",
+        job,
+        json.dumps({"action": "CREATE_CANCELLED", "leftBehind": said}),
+    )
+    user = bound("owner")
+    read = api.simulate_get(f"/internal/jobs/{job}", headers=user).json
+    events = api.simulate_get("/internal/events", headers=user).json["items"]
+    refused = api.simulate_post(f"/internal/jobs/{job}/retry", headers=user).json
+    assert (read["failure"]["left_behind"], refused["code"], refused["leftBehind"]) == ("unknown", "left_behind", "unknown")
+    for shown in (read, events, refused):
+        assert "10.0.0.5" not in json.dumps(shown)
+    assert api.simulate_get(f"/internal/jobs/{job}").json["failure"] == failure
+
+
 def test_what_concerns_the_pod_is_told_to_its_tenant():
     said = "node lab1: the disk cannot shrink from 20 to 10 GB"
     assert faults.text(said) == said

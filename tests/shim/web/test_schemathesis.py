@@ -7,6 +7,7 @@ request would end at the first look-up.
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -19,7 +20,12 @@ from shim.config import DRILL_VMIDS, Settings
 
 TENANT, OTHER_TENANT = "TENANT-123", "TENANT-456"
 POD, JOB, BACKUP, USER, PLAN = "pod-of-ours", "job-of-ours", "backup-of-ours", "user-of-ours", "plan-of-ours"
+BLUEPRINT, DEPLOYMENT = "blueprint-of-ours", "deployment-of-ours"
 NOBODY = "nobody"
+SPEC = {
+    "version": 1,
+    "resources": [{"kind": "CloudPod", "role": "app", "hostnamePattern": "app-{tenantSlug}", "cores": 1, "memoryMb": 256}],
+}
 
 # What is there, by the names of path parameters and of requests' fields.
 THERE = {
@@ -33,7 +39,13 @@ THERE = {
     "region": ["migra-us-east-1"],
     "addressPool": ["lab1-pool", "lab2-pool"],
 }
-OF_PATHS = {**THERE, "name": ["before"], "pool": ["lab1-pool", "lab2-pool"]}
+OF_PATHS = {
+    **THERE,
+    "name": ["before"],
+    "pool": ["lab1-pool", "lab2-pool"],
+    "slug": [BLUEPRINT],
+    "deploymentId": [DEPLOYMENT],
+}
 # These have to be there, or of the node's pool, and are refused by 422 otherwise, which no document can say.
 OF_BODIES = {
     **THERE,
@@ -45,6 +57,9 @@ OF_BODIES = {
     "vmidFirst": [200, 300],
     "vmidAutoFirst": [20000, 30000],
     "vmidLast": [899_999_999],
+    # What a document may say is not OpenAPI's to tell, nor which parameters it has.
+    "spec": [SPEC],
+    "parameters": [{}],
 }
 # Stories of several requests: test_idempotency.py, test_etag.py, test_listing.py.
 LEFT_OUT = ("IdempotencyKey", "IfMatch", "cursor")
@@ -128,6 +143,9 @@ def token(tenants, api_on, rows, sql):
     sql("INSERT INTO users (id, email) VALUES (%s, 'c@example.com')", USER)
     limits = "max_cloud_pods, max_cpu_cores, max_ram_mb, max_disk_gb"
     sql(f"INSERT INTO plans (id, name, slug, {limits}) VALUES (%s, 'P', 'p', 9, 9, 9999, 99)", PLAN)
+    sql("INSERT INTO blueprints (id, name, slug, spec) VALUES (%s, 'B', %s, %s)", BLUEPRINT, BLUEPRINT, json.dumps(SPEC))
+    made = "INSERT INTO blueprint_deployments (id, blueprint_id, tenant_id, status, spec) VALUES (%s, %s, %s, 'failed', %s)"
+    sql(made, DEPLOYMENT, BLUEPRINT, TENANT, json.dumps(SPEC))
     unlimited = {"rate_create": "100000/minute", "rate_destroy": "100000/minute", "rate_orders": "100000/minute"}
     api = api_on(tenants.model_copy(update={**unlimited, "stream_s": 0.05}))
     SERVED.now = api.app

@@ -34,7 +34,7 @@ def lay(directory):
 def check(tenants, tmp_path, sql):
     """Return a way to check nodes that an inventory leads to in some way; it gives what is wrong, by what was tried."""
 
-    def run(**hosts):
+    def run(settings=None, /, **hosts):
         sql("UPDATE cloud_pod_nodes SET status = 'offline'")
         for name in hosts:
             sql("INSERT INTO cloud_pod_nodes (name) VALUES (%s) ON CONFLICT (name) DO UPDATE SET status = 'active'", name)
@@ -46,6 +46,7 @@ def check(tenants, tmp_path, sql):
             "CLOUDPODS_REDIS_URL": tenants.redis_url,
             "CLOUDPODS_STATE_DIR": str(tenants.state_dir),
             "CLOUDPODS_INVENTORY": str(inventory),
+            **(settings or {}),
         }
         assert set(config.given(environ)) <= set(config.Settings.model_fields)
         result = CliRunner().invoke(main, ["check", "--json"], env=environ)
@@ -90,6 +91,15 @@ def test_each_fault_is_told_with_what_to_do_and_hides_no_other(check, tmp_path):
     assert "it is not there" in faults["node older lets us call cloudpod-power.sh"]
     assert "offline" in faults["node nowhere is in the inventory"]
     assert len(faults) == 6
+
+
+def test_what_blueprints_need_on_this_host(check, tmp_path):
+    (tmp_path / "roles").mkdir()
+    (tmp_path / "key").write_text("a key")
+    well = {"CLOUDPODS_ROLES_DIR": str(tmp_path / "roles"), "CLOUDPODS_POD_KEY_FILE": str(tmp_path / "key")}
+    assert check(well)[1] == {}
+    faults = check({name: f"{path}s" for name, path in well.items()})[1]
+    assert set(faults) == {f"site's own roles in {tmp_path}/roless", f"key for pods {tmp_path}/keys"}
 
 
 def test_an_inventory_that_cannot_be_read(check, tmp_path):

@@ -128,7 +128,10 @@ def test_what_an_earlier_run_may_have_left_is_looked_for_before_the_pod_goes_els
     row = sql.row("cloud_pod_jobs", job.id)
     assert (row["status"], row["lost"], row["payload"]["vmid"]) == ("queued", True, 10000)
 
-    outcome.write(claimed(sql, job), taken("vmid"))
+    looked = claimed(sql, job)
+    # The look found nothing of it.
+    looked.failure = {**looked.failure, "left_behind": "nothing"}
+    outcome.write(looked, taken("vmid"))
     row = sql.row("cloud_pod_jobs", job.id)
     assert (row["status"], row["lost"], row["payload"]["vmid"], row["failure"]["left_behind"]) == (
         "queued",

@@ -6,7 +6,7 @@ from shim import db
 from shim.worker.lease import Lease
 
 pytestmark = pytest.mark.usefixtures("session")
-SHORT_S = 0.6
+SHORT_S = 2.5
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_nothing_is_renewed_after_the_end(job, sql, eventually):
     with Lease(job, SHORT_S):
         eventually(lambda: sql.value("SELECT lease_until > now() FROM cloud_pod_jobs"))
     last = sql.value("SELECT lease_until FROM cloud_pod_jobs")
-    eventually(lambda: sql.value("SELECT now() > %s", last), within_s=5)
+    eventually(lambda: sql.value("SELECT now() > %s", last), within_s=30)
     assert sql.value("SELECT lease_until FROM cloud_pod_jobs") == last
 
 
@@ -68,5 +68,5 @@ def test_a_task_name_that_cannot_be_stored_does_not_end_the_lease(job, sql, even
     with Lease(job, SHORT_S) as lease:
         lease.progress(task)
         lease.progress("the next task")
-        eventually(lambda: sql("SELECT 1 FROM cloud_pod_events WHERE message = 'the next task'"), within_s=4)
+        eventually(lambda: sql("SELECT 1 FROM cloud_pod_events WHERE message = 'the next task'"))
         assert lease.lost() is None

@@ -1,10 +1,11 @@
 """What the end of a run means: for the job, the pod, its share of the node, and the events."""
 
 import pytest
+from psycopg2.extras import Json
 
 from shim.cloudpods.destroy import destroy
 from shim.cloudpods.schemas import DestroyPod
-from shim.jobs import state
+from shim.jobs import cancel, state
 from shim.jobs.catalog import ACTIONS
 from shim.jobs.models import CloudPodJob
 from shim.worker import outcome
@@ -198,6 +199,17 @@ def test_a_failure_worth_another_run_requeues_the_job_and_leaves_the_pod(run, af
     assert events == ([("WARN", "retry")] if ACTIONS[type].keeps_events else [])
 
 
+@pytest.mark.parametrize(
+    ("type", "left", "lost"), [("BACKUP", "unknown", True), ("BACKUP", "nothing", False), ("HEALTH_CHECK", "unknown", False)]
+)
+def test_after_a_run_of_which_nobody_heard_the_end_the_next_begins_with_a_look(run, after, type, left, lost):
+    """A backup whose connection was cut may be there, and its retention have taken others: its repetition could not tell."""
+    job = run(type)
+    outcome.write(job, failed("cannot reach node lab1", retryable=True, left_behind=left))
+    row, *_ = after(job)
+    assert (row["status"], row["lost"]) == ("queued", lost)
+
+
 @pytest.mark.parametrize("type", sorted(ACTIONS))
 def test_the_last_try_ends_a_job_however_retryable_its_failure(run, after, sql, type):
     job = run(type)
@@ -256,6 +268,26 @@ def test_waiting_for_another_run_is_no_try(run, after, sql, busy):
     assert (row["status"], row["tries"], events) == ("queued", ACTIONS["SCALE"].tries - 1, [("WARN", "wait")])
 
 
+def test_a_run_that_left_something_did_not_only_wait(run, after):
+    """The node's lock may be in the way at a script's last step. A cancel would free what the pod took, unlooked."""
+    job = run("CREATE", "provisioning")
+    left = {"msg": "the address file is busy", "retryable": True, "left_behind": "container 9101", "rc": 75}
+    outcome.write(job, Outcome(None, left))
+    row, _, _, _ = after(job)
+    assert (row["status"], row["tries"], row["failure"]["left_behind"]) == ("queued", 1, "container 9101")
+    assert cancel.cancel(job.id).status == "queued"
+    assert after(job)[2] == 1
+
+
+def test_waiting_keeps_what_an_earlier_run_left(run, after, sql):
+    job = run("CREATE", "provisioning")
+    sql("UPDATE cloud_pod_jobs SET tries = 2, failure = %s", Json(failed(left_behind="container 9101").failure))
+    job = CloudPodJob.find(job.id)
+    outcome.write(job, Outcome(None, {"msg": "busy", "retryable": True, "left_behind": "nothing", "rc": 75}))
+    row, _, _, events = after(job)
+    assert (row["tries"], row["failure"]["left_behind"], events) == (1, "container 9101", [("WARN", "wait")])
+
+
 def test_waiting_ends_after_a_day(run, after, sql):
     job = run(
         "SCALE",
@@ -283,8 +315,9 @@ def test_an_address_that_another_active_pod_has_ends_the_job_as_failed(run, afte
     assert (row["status"], pod["status"], shares) == ("failed", "failed", 1)
 
 
-def test_a_pod_that_only_asked_for_an_address_yields_it_to_the_one_the_node_gave_it_to(run, after, rows, sql):
-    asked = rows.pod(vmid=9102, ip="10.1.10.91", status="provisioning")
+@pytest.mark.parametrize("status", ["provisioning", "deleting"])
+def test_a_pod_without_its_address_on_the_node_yields_it_to_the_one_the_node_gave_it_to(run, after, rows, sql, status):
+    asked = rows.pod(vmid=9102, ip="10.1.10.91", status=status)
     job = run("CREATE", "provisioning")
     outcome.write(job, Outcome(CREATED, None))
     row, pod, _, _ = after(job)

@@ -3,7 +3,7 @@
 import pytest
 
 from shim.jobs.catalog import ACTIONS
-from shim.worker import outcome, run
+from shim.worker import on_node, outcome, run
 
 TENANT, OTHER_TENANT = "TENANT-123", "TENANT-456"
 SCALE = {"vmid": 9101, "newCores": 4, "newMemoryMb": 4096}
@@ -116,7 +116,7 @@ LOST_THRICE = [
     ("POWER", {"action": "reboot"}, True, "unknown"),
     ("BACKUP", {}, True, "unknown"),
     ("HEALTH_CHECK", {}, True, "nothing"),
-    ("RESTORE_DRILL", {}, True, "unknown: perhaps its copy, container 900009101; the next drill of the pod removes it"),
+    ("RESTORE_DRILL", {}, True, "its copy, container 900009101; the next drill of the pod removes it"),
 ]
 
 
@@ -129,7 +129,7 @@ def test_after_the_last_lost_run_only_a_new_pods_container_is_a_leftover(
     job = rows.running(
         type, pod=rows.pod(vmid=9101), lost=True, tries=3, payload={"vmid": 9101, **archive, **payload}, max_tries=3
     )
-    monkeypatch.setattr(run, "_look", lambda *_: ({"vmid": 9101, "exists": exists, "owner": None, "backups": []}, None))
+    monkeypatch.setattr(on_node, "look", lambda *_: ({"vmid": 9101, "exists": exists, "owner": None, "backups": []}, None))
     ending = run._settle(job, tenants, None)
     assert (ending.failure["left_behind"], ending.failure["retryable"]) == (left, False)
 
@@ -142,7 +142,7 @@ NO_WORD = [
 
 @pytest.mark.parametrize(("seen", "trouble"), NO_WORD, ids=["away", "busy"])
 def test_a_lost_job_whose_node_never_says_what_became_of_it_fails_at_last(rows, tenants, monkeypatch, sql, seen, trouble):
-    monkeypatch.setattr(run, "_look", lambda *_: (seen, trouble))
+    monkeypatch.setattr(on_node, "look", lambda *_: (seen, trouble))
     now = sql.value("SELECT now()")
     job = rows.running("SCALE", pod=rows.pod(vmid=9101), payload=SCALE, lost=True, started_at=now)
     assert run._settle(job, tenants, None) is None
@@ -153,3 +153,14 @@ def test_a_lost_job_whose_node_never_says_what_became_of_it_fails_at_last(rows, 
     assert "longer than 24 hours" in ending.failure["msg"]
     outcome.write(job, ending)
     assert sql.row("cloud_pod_jobs", job.id)["status"] == "failed"
+
+
+def test_where_nobody_can_use_what_the_node_shows_the_job_is_run_again_as_often_as_others(rows, tenants, monkeypatch):
+    """Its run would end there, before it is counted, and the next one after it, for ever."""
+    shown = {"vmid": 9101, "exists": True, "busy": None, "backups": [{"volid": "a:backup/b"}]}
+    monkeypatch.setattr(on_node, "look", lambda *_: (shown, None))
+    job = rows.running("BACKUP", pod=rows.pod(vmid=9101), payload={"vmid": 9101, "mode": "snapshot"}, lost=True, max_tries=2)
+    assert (run._settle(job, tenants, None), job.status, job.failure["left_behind"]) == (None, "running", "unknown")
+    job.tries = 2
+    ending = run._settle(job, tenants, None)
+    assert (ending.failure["left_behind"], ending.failure["retryable"]) == ("unknown", False)

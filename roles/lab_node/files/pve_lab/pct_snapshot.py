@@ -6,7 +6,7 @@ import os
 import time
 
 from . import pools, storage, volumes
-from .cli import Call
+from .cli import Call, uninterrupted
 from .conf import Conf, Section
 from .errors import PveError
 from .files import remove_tree
@@ -124,6 +124,25 @@ def clone(call: Call) -> None:
         raise PveError(f"403 Permission check failed (pool '{pool}' does not exist)")
     if owner := lab.owner_of(newid):
         raise PveError(f"{owner[0]} {newid} already exists on node '{owner[1]}'")
+    source = None
+    try:
+        with uninterrupted():
+            source = _take_locks(call, newid, name)
+        _copy(call, source, newid, name)
+        if pool:
+            pools.join(lab, pool, newid)
+    except PveError:
+        if source:
+            _undo_clone(lab, newid)
+        raise
+    finally:
+        if source:
+            lab.remove_lock(call.vmid, "disk")
+
+
+def _take_locks(call: Call, newid: int, name: str | None) -> Section:
+    """Put the container under `lock: disk` and the new vmid under `lock: create`; return what is to be copied."""
+    lab = call.lab
     with lab.locked(call.vmid):
         conf = lab.load(call.vmid)
         check_lock(conf)
@@ -134,15 +153,7 @@ def clone(call: Call) -> None:
         source = _existing(conf, name) if name else conf.main
         lab.save(call.vmid, conf.under("disk"))
         lab.save(newid, Conf(Section(lock="create")))
-    try:
-        _copy(call, source, newid, name)
-        if pool:
-            pools.join(lab, pool, newid)
-    except PveError:
-        _undo_clone(lab, newid)
-        raise
-    finally:
-        lab.remove_lock(call.vmid, "disk")
+    return source
 
 
 def _copy(call: Call, source: Section, newid: int, name: str | None) -> None:

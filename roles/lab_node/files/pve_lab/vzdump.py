@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from . import archive, pct_power, pools, volumes
 from .backups import Target, discard, prune
-from .cli import Call, Command
+from .cli import Call, Command, uninterrupted
 from .conf import Conf
 from .errors import Interrupted, LeftBehind, ParameterError, PveError
 from .files import read_text, remove_tree
@@ -158,15 +158,10 @@ def _backed_up(call: Call, target: Target, log: Log, vmid: int, compress: str) -
 
 def _back_up(call: Call, target: Target, log: Log, vmid: int, compress: str, begun: float) -> None:
     """Make one container's archive under the container's `lock: backup`."""
-    with call.lab.locked(vmid):
-        if vmid not in call.lab.vmids():
-            raise PveError(f"unable to find VM '{vmid}'")
-        conf = call.lab.load(vmid)
-        check_lock(conf)
-        _check_limit(call, target, vmid)
-        call.lab.save(vmid, conf.under("backup"))
-    path = ""
+    conf, path = None, ""
     try:
+        with uninterrupted():
+            conf = _take_lock(call, target, vmid)
         path = _free_name(target, vmid, compress)
         snapshot = _dump(call, target, log, vmid, conf, path, compress)
     except PveError as error:
@@ -174,7 +169,7 @@ def _back_up(call: Call, target: Target, log: Log, vmid: int, compress: str, beg
             discard(path)
         raise
     finally:
-        if not isinstance(sys.exc_info()[1], LeftBehind):
+        if conf and not isinstance(sys.exc_info()[1], LeftBehind):
             call.lab.remove_lock(vmid, "backup")
     prune(call, target, log, vmid)
     if snapshot:
@@ -182,6 +177,18 @@ def _back_up(call: Call, target: Target, log: Log, vmid: int, compress: str, beg
     took = int(time.monotonic() - begun)
     log(f"Finished Backup of VM {vmid} ({took // 3600:02d}:{took // 60 % 60:02d}:{took % 60:02d})")
     log.save(archive.companions(path)[1])
+
+
+def _take_lock(call: Call, target: Target, vmid: int) -> Conf:
+    """Put the container under `lock: backup`; return its file as it was."""
+    with call.lab.locked(vmid):
+        if vmid not in call.lab.vmids():
+            raise PveError(f"unable to find VM '{vmid}'")
+        conf = call.lab.load(vmid)
+        check_lock(conf)
+        _check_limit(call, target, vmid)
+        call.lab.save(vmid, conf.under("backup"))
+    return conf
 
 
 def _check_limit(call: Call, target: Target, vmid: int) -> None:

@@ -14,7 +14,7 @@
 | adopt | the pod has the owner | cloudpod-adopt.sh |
 | info, health, node | always | |
 
-A restore is in ``_restore.py``, a restore drill in ``_drill.py``.
+A restore is in ``_restore.py``, a restore drill in ``_drill.py``, the ending of a run in ``_cancel.py``.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ BACKUP = 'cloudpod-backup.sh'
 SCALE = 'cloudpod-scale.sh'
 POWER = 'cloudpod-power.sh'
 SNAPSHOT = 'cloudpod-snapshot.sh'
+CANCEL = 'cloudpod-cancel.sh'
 ADOPT = 'cloudpod-adopt.sh'
 HEALTH = 'cloudpod-health.sh'
 # Arguments that sudo's rule for each script lets through. They are shown to sudo only; nothing is run with them.
@@ -44,6 +45,7 @@ PROBES: dict[str, list[str]] = {
     SCALE: ['100', '--cores', '1'],
     POWER: ['100', '--state', 'running'],
     SNAPSHOT: ['100', '--action', 'create', '--name', 'x1'],
+    CANCEL: ['100', '--run', 'x'],
     HEALTH: ['--all'],
     _script.INFO: ['--node'],
 }
@@ -141,7 +143,7 @@ class Action:
         changed = not pod.has_snapshot_state(before, self._params)
         after = dict(before, snapshots=pod.snapshots_after(before, self._params))
         if changed and not self._check_mode:
-            changed = self._change(SNAPSHOT, pod.snapshot_arguments(self._params)).get('Result') not in ('exists', 'absent')
+            changed = self._change(SNAPSHOT, pod.snapshot_arguments(self._params)).get('Result') not in ('exists', 'absent', 'unchanged')
             after = self._look_again() or after
         return {'changed': changed, 'cloudpod': after, 'snapshots': after['snapshots'], 'diff': pod.snapshot_diff(before, after, self._params)}
 

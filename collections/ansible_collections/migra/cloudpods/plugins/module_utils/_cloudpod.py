@@ -168,8 +168,8 @@ def refuse_other_owner(row: dict, params: dict, older: bool) -> None:
     """
     if 'owner' not in row:
         return
-    # Of a create that was killed early only the address file knows the owner, and our script compares with that.
-    if row['owner'] is None and (older or row.get('unfinished')):
+    # Of a create that was killed early, or a destroy half-way, only the address file knows the owner, and our script compares with that.
+    if row['owner'] is None and (older or row.get('unfinished') or row.get('lock') == 'destroyed'):
         return
     wrong = list(differences(row, params, GUARD_COMPARED))
     if wrong:

@@ -55,6 +55,7 @@ RANGES: dict[str, tuple[int, int]] = {
     'swap_mb': (0, 1048576),
     'disk_gb': (1, 16384),
     'shutdown_timeout_s': (1, 3600),
+    'wait_s': (1, 600),
     'boot_timeout_s': (1, 3600),
     'guest_timeout_s': (1, 60),
     'memory_warning_percent': (1, 100),
@@ -193,6 +194,16 @@ def snapshot_spec() -> dict:
     )
 
 
+def cancel_spec() -> dict:
+    """Return the argument spec of cloudpod_cancel."""
+    return dict(
+        _one_pod(900),
+        run_id={'type': 'str', 'required': True},
+        for_good={'type': 'bool', 'default': False},
+        wait_s={'type': 'int', 'default': 30},
+    )
+
+
 def read_spec() -> dict:
     """Return what the argument specs of cloudpod_info and cloudpod_health have in common."""
     return dict(
@@ -280,6 +291,8 @@ def _broken_together(params: dict) -> t.Iterator[tuple[str, str]]:
         yield 'ip', 'must not be the address of the gateway'
     if 'shutdown_timeout_s' in params and params['shutdown_timeout_s'] >= params['timeout_s']:
         yield 'shutdown_timeout_s', 'must be less than timeout_s, so that the script can say how the shutdown went'
+    if 'wait_s' in params and params['wait_s'] >= params['timeout_s']:
+        yield 'wait_s', 'must be less than timeout_s, so that the script can say how the run ended'
     if 'vmids' in params and bool(params['vmids']) == bool(params['all']):
         yield 'vmids', 'give either at least one vmid or all: true'
     if 'from_pod_id' in params:

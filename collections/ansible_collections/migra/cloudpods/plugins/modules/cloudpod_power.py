@@ -45,7 +45,7 @@ attributes:
     description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
     support: partial
     details:
-      - With O(state=restarted) every call restarts the pod.
+      - With O(state=restarted) every call restarts the pod, but a job restarts it once. The job is the part of O(run_id) before the dot.
 seealso:
   - module: migra.cloudpods.cloudpod_info
 extends_documentation_fragment:

@@ -44,7 +44,7 @@ attributes:
     description: When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
     support: partial
     details:
-      - With O(state=rolled_back) every call goes back.
+      - With O(state=rolled_back) every call goes back, but a job goes back once. The job is the part of O(run_id) before the dot.
 seealso:
   - module: migra.cloudpods.cloudpod_backup
   - module: migra.cloudpods.cloudpod_info

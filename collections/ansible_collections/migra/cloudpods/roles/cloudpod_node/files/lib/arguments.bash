@@ -34,6 +34,7 @@ declare -grA PATTERN=(
   [mode]='^(snapshot|suspend|stop)$'
   [state]='^(running|stopped|restarted)$'
   [shutdown-timeout]='^[1-9][0-9]{0,3}$'
+  [wait]='^[1-9][0-9]{0,2}$'
   [action]='^(create|rollback|delete)$'
   [name]='^[A-Za-z][A-Za-z0-9_-]{1,39}$'
   [guest-timeout]='^[1-9][0-9]?$'
@@ -65,6 +66,7 @@ declare -grA RULE=(
   [mode]='snapshot, suspend or stop'
   [state]='running, stopped or restarted'
   [shutdown-timeout]='seconds, a number from 1 to 3600'
+  [wait]='seconds, a number from 1 to 600'
   [action]='create, rollback or delete'
   [guest-timeout]='seconds for each guest, a number from 1 to 60'
   [memory-warning]="$PERCENT_RULE"
@@ -77,8 +79,8 @@ declare -grA RULE=(
   [retention]='keep-last=N, keep-hourly=N, keep-daily=N, keep-weekly=N, keep-monthly=N, keep-yearly=N, joined by commas, N up to 999, at least one above 0, none twice'
   [name]='2 to 40 of letters, digits, _ -, beginning with a letter; not current, pending or vzdump'
 )
-declare -grA LOWEST=([cores]=1 [mem]=16 [swap]=0 [disk]=1 [shutdown-timeout]=1 [guest-timeout]=1)
-declare -grA HIGHEST=([cores]=128 [mem]=1048576 [swap]=1048576 [disk]=16384 [shutdown-timeout]=3600 [guest-timeout]=60)
+declare -grA LOWEST=([cores]=1 [mem]=16 [swap]=0 [disk]=1 [shutdown-timeout]=1 [wait]=1 [guest-timeout]=1)
+declare -grA HIGHEST=([cores]=128 [mem]=1048576 [swap]=1048576 [disk]=16384 [shutdown-timeout]=3600 [wait]=600 [guest-timeout]=60)
 
 # Refuse the arguments: usage and the reason on stderr, exit 64. Nothing has been done, so nothing is logged.
 refuse_arguments() {

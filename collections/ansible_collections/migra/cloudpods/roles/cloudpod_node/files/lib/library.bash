@@ -8,7 +8,9 @@
 # | node.bash        | what Proxmox's files say, and starting Proxmox's commands |
 # | description.bash | the lines of a container's description                    |
 # | note.bash        | what a restore in place is doing, noted outside the conf    |
+# | last.bash        | which job did the last thing that may not be done twice   |
 # | locks.bash       | the run lock and the reservation lock                     |
+# | holder.bash      | who holds the run lock, and the ending of that            |
 # | ipam.bash        | the address file                                          |
 # | firewall.bash    | a pod's firewall file                                     |
 # | archive.bash     | archives: whose they are and what is in them              |
@@ -34,8 +36,12 @@ source "$LIBRARY_DIR/node.bash"
 source "$LIBRARY_DIR/description.bash"
 # shellcheck source=note.bash
 source "$LIBRARY_DIR/note.bash"
+# shellcheck source=last.bash
+source "$LIBRARY_DIR/last.bash"
 # shellcheck source=locks.bash
 source "$LIBRARY_DIR/locks.bash"
+# shellcheck source=holder.bash
+source "$LIBRARY_DIR/holder.bash"
 # shellcheck source=ipam.bash
 source "$LIBRARY_DIR/ipam.bash"
 # shellcheck source=firewall.bash

@@ -18,6 +18,25 @@ take_run_lock() {
   read_clock
   printf '%s %s %s %s\n' $$ "${OPTION[run]:--}" "$SCRIPT" "${NOW%.*}Z" >"$LOCK_DIR/$VMID"
   RUN_LOCKED=yes
+  refuse_ended_run
+}
+
+# Refuse a run that was ended for good. Asked under the lock: who ends a run notes that first and then looks at the lock, so
+# that a late one is either seen there or sees the note.
+refuse_ended_run() {
+  local -r run=${OPTION[run]:-}
+  [[ -n $run ]] || return 0
+  [[ ! -e $LOCK_DIR/ended/$run && ! -e $LOCK_DIR/ended/${run%.*} ]] || fail 77 "run $run was ended for good"
+}
+
+# Note that the run of --run, or every attempt of that job, may not begin any more: whoever called it may be gone, and the
+# call still on its way. The note is of use for as long as a call can be late, and goes after a day.
+note_ended_run() {
+  local -r folder=$LOCK_DIR/ended
+  if ! { mkdir -p -- "$folder" && : >"$folder/${OPTION[run]}"; }; then
+    fail 1 "cannot write $folder/${OPTION[run]}"
+  fi
+  find "$folder" -type f -mmin +1440 -delete || true
 }
 
 # Say that nobody holds the run lock any more; the lock itself goes with the last process that inherited it.

@@ -7,6 +7,7 @@ declare -ga PENDING=()     # keys waiting for the container's next start
 declare -gA SNAPSHOT=()    # one snapshot's section of the conf
 declare -ga ANSWER=()      # stdout of the last command whose answer was wanted
 declare -ga MESSAGES=()    # stderr of the last command
+declare -g CHILD=''         # the process of the last command
 declare -gr SCRATCH_READ=262144  # bytes of either that are taken, from its beginning and from its end
 
 # Leave this node's name in NODE.
@@ -196,8 +197,15 @@ wait_for() {
 wait_for_on() {
   local -r out=$1 err=$2
   shift 2
+  CHILD=''
   LC_ALL=C.UTF-8 "$@" 1>&"$out" 2>&"$err" &
-  wait $!
+  CHILD=$!
+  wait "$CHILD"
+}
+
+# Succeed when the last node command was through and had succeeded, also when a signal took us away from waiting for it.
+last_command_succeeded() {
+  [[ -n $CHILD ]] && wait "$CHILD"
 }
 
 # Run a node command. What it says on stdout goes to our stderr as it comes, what it says on stderr follows.

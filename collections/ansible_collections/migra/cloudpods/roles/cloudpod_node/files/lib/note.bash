@@ -26,17 +26,19 @@ read_note() {
   [[ -n $NOTE_TENANT ]] || fail 1 "the note $NOTE_FILE cannot be read: look what is left of container $VMID"
 }
 
+# Given a folder of the state's and a text, make that VMID's file there, durably and whole; return 1 when it cannot be.
+write_state() {
+  local -r folder=$STATE_DIR/$1
+  local -r new=$folder/.$VMID.new
+  # In one write, whose failure is seen: half a note would be half a pod.
+  mkdir -p -- "$folder" && printf '%s' "$2" >"$new" && sync -- "$new" && mv -f -T -- "$new" "$folder/$VMID" && sync -- "$folder"
+}
+
 # Given was (running, stopped) and begun (yes, no), note durably what is to come and CONF and DESCRIPTION, the pod as it is.
 write_note() {
-  local -r folder=$STATE_DIR/restoring
-  local -r new=$folder/.$VMID.new
   local text
   compose_note "$1" "$2"
-  # In one write, whose failure is seen: half a note would be half a pod.
-  if ! { mkdir -p -- "$folder" && printf '%s' "$text" >"$new" && sync -- "$new" && mv -f -T -- "$new" "$folder/$VMID" &&
-    sync -- "$folder"; }; then
-    fail 1 "cannot write $folder/$VMID"
-  fi
+  write_state restoring "$text" || fail 1 "cannot write $STATE_DIR/restoring/$VMID"
   read_note
 }
 

@@ -3,7 +3,7 @@
 # (What is set here is read in other files.)
 
 RUN_LOCKED='' RUN_LOCK='' RESERVATION_LOCK=''
-FAILURE='' LEFT=nothing FAILED_AT='' TAKEN=''
+FAILURE='' LEFT=nothing FAILED_AT='' TAKEN='' RETRYABLE=no
 IP='' TENANT='' COMPLETE=''
 declare -ga SUMMARY=()
 
@@ -19,6 +19,13 @@ fail() {
   exit "$1"
 }
 
+# Given a message, end the run as failed in the middle of its work, which the same run may finish later. Not with 75: that and
+# `Left: nothing` say that all is as it was.
+fail_half_way() {
+  RETRYABLE=yes
+  fail 1 "$1"
+}
+
 # Given `vmid` or `ip` and a message, end the run as failed because somebody else has what a new pod was to get.
 fail_taken() {
   TAKEN=$1
@@ -30,6 +37,13 @@ clean_up() { :; }
 
 # Set the traps and take the run lock of VMID.
 begin_run() {
+  begin
+  take_run_lock
+  open_scratch
+}
+
+# As begin_run, without the run lock.
+begin() {
   read_clock
   STARTED_MS=$NOW_MS
   # A caller that went away must not stop a change half-way: writes to it fail quietly instead.
@@ -42,8 +56,6 @@ begin_run() {
   set -E
   require_node_files
   read_node_name
-  take_run_lock
-  open_scratch
 }
 
 # What every look at a container needs.
@@ -101,7 +113,7 @@ finish() {
 
 # Given the exit code, log the failure and print its last lines.
 explain_failure() {
-  local outcome=failed retryable=no
+  local outcome=failed retryable=$RETRYABLE
   case $1 in
     75) retryable=yes ;;
     129 | 130 | 143) outcome=interrupted retryable=yes ;;

@@ -14,11 +14,18 @@ USAGE="$SCRIPT.sh <vmid> [--tenant ID] [--pod ID] [--run ID]"
 
 DESTROYING='' UNFINISHED=''
 
+# Succeed when a destroy of the container just read was ended: Proxmox wipes the conf first, and with it our marker, so that only
+# the line, which goes last, says whose it was.
+is_half_destroyed() {
+  [[ ${CONF[lock]:-} == destroyed && -z $OWNER_TENANT ]] && has_line
+}
+
 # Refuse a container that is not in the pool and not what a killed create left, or that is another owner's or protected.
 require_destroyable() {
   require_container_here
   read_container
   if is_unfinished_restore || is_unfinished; then UNFINISHED=yes; fi
+  if is_half_destroyed; then OWNER_TENANT=$LINE_TENANT OWNER_POD=${OPTION[pod]:--}; fi
   [[ -n $UNFINISHED ]] || require_pool
   require_owner
   # Proxmox would say so only after we had stopped the container.
@@ -49,6 +56,8 @@ clean_up() {
     LEFT="container $VMID"
   elif ! free_address "${OPTION[tenant]:-}"; then
     LEFT="the line of $VMID in $IPAM_FILE"
+  elif ! drop_note || ! drop_last; then
+    LEFT="the notes of $VMID in $STATE_DIR"
   fi
 }
 
@@ -69,8 +78,9 @@ main() {
     TENANT=$OWNER_TENANT result=destroyed DESTROYING=yes
     forget_restore
   fi
-  free_address "${OPTION[tenant]:-}" || fail 75 "the line of $VMID in $IPAM_FILE could not be removed"
-  drop_note || fail 75 "the note of the restore of $VMID could not be removed"
+  free_address "${OPTION[tenant]:-}" || fail_half_way "the line of $VMID in $IPAM_FILE could not be removed"
+  drop_note || fail_half_way "the note of the restore of $VMID could not be removed"
+  drop_last || fail_half_way "what the last job did to $VMID could not be forgotten"
   IP=$FREED_IP
   summarise VMID "$VMID"
   if [[ -n $IP ]]; then summarise IP "$IP"; fi

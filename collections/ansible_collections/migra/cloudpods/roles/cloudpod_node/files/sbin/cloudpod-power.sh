@@ -15,6 +15,13 @@ USAGE="$SCRIPT.sh <vmid> --state running|stopped|restarted [--shutdown-timeout S
 # What this run has begun, for clean_up: starting, stopping or restarting.
 DOING=''
 
+# Start the container that is stopped in a restart. Noted before: when this run is killed from here on, the container's state
+# tells the next one whether the start is missing.
+start_again() {
+  note_last restarted over
+  start_container
+}
+
 # Ask the guest to shut down. One that does not obey in time is stopped hard, but only with --force.
 stop_container() {
   node_command pct shutdown "$VMID" --timeout "${OPTION[shutdown-timeout]:-60}" && return 0
@@ -24,25 +31,34 @@ stop_container() {
   node_command pct stop "$VMID" || ! is_running || fail_as_node "pct stop"
 }
 
-# Given the present state, bring the container into the wanted one and leave in RESULT what that took.
+# Given the present state, bring the container into the wanted one and leave in RESULT what that took. What this job has done
+# it does not do again, whatever became of the container since.
 change_state() {
-  case $1:${OPTION[state]} in
-    running:running | stopped:stopped)
+  local -r wanted=${OPTION[state]}
+  read_last "$wanted"
+  case $1:$wanted:$LAST in
+    stopped:restarted:*)
+      DOING=starting RESULT=started
+      start_again
+      ;;
+    running:running:* | stopped:stopped:* | *:over)
       RESULT=unchanged
       ;;
-    stopped:*)
+    stopped:running:*)
       DOING=starting RESULT=started
       start_container
+      note_last "$wanted" over
       ;;
-    running:stopped)
+    running:stopped:*)
       DOING=stopping RESULT=stopped
       stop_container
+      note_last "$wanted" over
       ;;
-    running:restarted)
+    running:restarted:*)
       # Not pct reboot: it kills a guest that does not obey, with or without --force, and does not wait for its start.
       DOING=restarting RESULT=restarted
       stop_container
-      start_container
+      start_again
       ;;
   esac
 }
@@ -54,6 +70,7 @@ clean_up() {
     stopping | restarting) ! is_running || LEFT="container $VMID runs, and may still obey the shutdown" ;;
   esac
   if [[ $DOING == restarting ]] && ! is_running; then
+    note_last restarted over
     node_answer pct start "$VMID" || true
     wait_until_running || LEFT="container $VMID is stopped"
   fi
@@ -63,6 +80,7 @@ main() {
   read_arguments 'state shutdown-timeout force! tenant pod run' "$@"
   read_one_vmid
   require_options state
+  JOB=${OPTION[run]:--} JOB=${JOB%.*}
   begin_run
   require_our_container
   TENANT=$OWNER_TENANT

@@ -28,22 +28,44 @@ create_snapshot() {
   node_command pct snapshot "$VMID" "$NAME" --description "$note" || fail_as_node "pct snapshot"
 }
 
-# Go back to the snapshot. Proxmox stops a running container for it and leaves it stopped.
+# Go back to the snapshot, once per job: what was written since would be lost the second time. Proxmox stops a running
+# container for it and leaves it stopped, so that a run that is killed before its note has nothing to lose yet.
 roll_back() {
-  read_snapshot "$NAME" || fail 66 "container $VMID has no snapshot '$NAME'"
-  [[ -z ${SNAPSHOT[snapstate]:-} ]] || fail 1 "snapshot '$NAME' of container $VMID is not whole (${SNAPSHOT[snapstate]})"
-  if is_running; then WAS_RUNNING=yes; fi
-  DOING=rollback RESULT=rolled_back OUTCOME=rolled_back
-  node_command pct rollback "$VMID" "$NAME" || fail_as_node "pct rollback"
-  DOING=start
-  if [[ -n $WAS_RUNNING ]]; then start_container; fi
+  read_last "rollback $NAME"
+  if is_running || [[ $LAST == *running ]]; then WAS_RUNNING=yes; fi
+  if [[ $LAST == over* ]]; then
+    DOING=start RESULT=unchanged OUTCOME=unchanged
+  else
+    go_back
+  fi
+  if [[ -n $WAS_RUNNING ]] && ! is_running; then start_container; fi
 }
 
+go_back() {
+  read_snapshot "$NAME" || fail 66 "container $VMID has no snapshot '$NAME'"
+  [[ -z ${SNAPSHOT[snapstate]:-} ]] || fail 1 "snapshot '$NAME' of container $VMID is not whole (${SNAPSHOT[snapstate]})"
+  note_rollback begun
+  DOING=rollback CHILD='' RESULT=rolled_back OUTCOME=rolled_back
+  node_command pct rollback "$VMID" "$NAME" || fail_as_node "pct rollback"
+  note_rollback over
+  DOING=start
+}
+
+# Given how far the rollback has come, begun or over, note that and whether the container is to run afterwards.
+note_rollback() {
+  note_last "rollback $NAME" "$1${WAS_RUNNING:+ running}"
+}
+
+# Delete the snapshot, once per job: one of the same name that is there again is another.
 delete_snapshot() {
   RESULT=absent OUTCOME=absent
   read_snapshot "$NAME" || return 0
+  read_last "delete $NAME"
+  RESULT=unchanged OUTCOME=unchanged
+  [[ -z $LAST ]] || return 0
   DOING=delete RESULT=deleted OUTCOME=snapshot_deleted
   node_command pct delsnapshot "$VMID" "$NAME" || fail_as_node "pct delsnapshot"
+  note_last "delete $NAME" over
 }
 
 # The container was not locked when this run began, and pct is through: a lock of its own kinds is what our pct left.
@@ -63,6 +85,11 @@ lift_own_lock() {
 # shellcheck disable=SC2329  # finish calls it
 clean_up() {
   [[ -n $DOING ]] || return 0
+  # The signal may have come when Proxmox was through.
+  if [[ $DOING == rollback ]] && last_command_succeeded; then
+    note_rollback over
+    DOING=start
+  fi
   find_container
   [[ -n $CONF_FILE ]] || return 0
   if ! lift_own_lock; then
@@ -93,7 +120,7 @@ start_again() {
   elif [[ -n $WAS_RUNNING ]] && ! is_running; then
     node_answer pct start "$VMID" || true
     wait_until_running || LEFT="container $VMID is stopped"
-    if [[ $DOING == start ]]; then LEFT+=", rolled back to '$NAME'"; fi
+    if [[ $DOING == start && $LEFT != nothing ]]; then LEFT+=", rolled back to '$NAME'"; fi
   fi
 }
 

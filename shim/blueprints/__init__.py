@@ -1,0 +1,1 @@
+"""Blueprints: stacks of several pods, and their deployments."""
