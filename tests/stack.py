@@ -20,6 +20,7 @@ import psycopg2
 import requests
 
 from shim.process import end_with_parent
+from tests.processes import has_ended
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TENANT, OTHER_TENANT = "TENANT-123", "TENANT-456"
@@ -73,7 +74,7 @@ class Stack:
         started = psutil.Process(up.pid).children(recursive=True)
         up.send_signal(signal.SIGINT)
         assert up.wait(60) == 0
-        return [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+        return [process for process in started if not has_ended(process)]
 
     def _ended(self) -> bool:
         return self._up is None or self._up.poll() is not None

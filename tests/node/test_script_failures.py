@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.node_scripts import Scripts, create_arguments, failure, finished, kill_all_of, node, wait_until
+from tests.node_scripts import ROLE, Scripts, create_arguments, failure, finished, kill_all_of, node, wait_until
 
 __all__ = ["node"]
 
@@ -92,6 +93,21 @@ def test_a_signal_in_the_middle_leaves_nothing(node: Scripts, command: str, numb
     node.assert_no_trace(9101)
     (line,) = node.log()
     assert (line["outcome"], line["rc"]) == ("interrupted", SIGNALS[number])
+
+
+def test_nothing_is_asked_in_a_way_that_loses_signals() -> None:
+    """Bash 5.2 parses ``$(…)`` and ``<(…)`` when it comes to them; a signal of just then becomes a syntax error and code 2."""
+    allowed = (
+        'SCRIPT_FILE=$(readlink -f -- "${BASH_SOURCE[0]}")',  # before the traps are set
+        "for child in $(jobs -pr); do",  # after they are taken away
+    )
+    lines = [
+        f"{file.name}: {line.strip()}"
+        for file in [*ROLE.glob("files/sbin/*.sh"), *ROLE.glob("files/lib/*.bash")]
+        for line in file.read_text().splitlines()
+        if re.search(r"[$<>]\((?!\()|`", line.partition(" # ")[0]) and not line.lstrip().startswith(("#", *allowed))
+    ]
+    assert lines == []
 
 
 def test_a_signal_at_any_moment_leaves_nothing_or_a_whole_pod(node: Scripts) -> None:

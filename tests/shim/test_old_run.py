@@ -14,6 +14,7 @@ from shim import old_run
 from shim.jobs import reap, state
 from shim.jobs.claim import claim
 from shim.worker import run as worker_run
+from tests.processes import has_ended, kill
 
 # Starts a child in a session of its own, says both pids and waits; it hears no SIGTERM.
 PARENT = """
@@ -29,10 +30,6 @@ time.sleep(300)
 def soon(monkeypatch):
     """Let nobody who hears no SIGTERM have time to."""
     monkeypatch.setattr(old_run, "_GRACE_S", 0.5)
-
-
-def dead(process):
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.fixture
@@ -54,8 +51,7 @@ def start(job_id):
 
     yield run
     for process in started:
-        if process.is_running():
-            process.kill()
+        kill(process)
 
 
 def named(process, **other):
@@ -72,8 +68,8 @@ def test_this_process_is_a_run_that_lives_and_is_never_ended_by_itself(job_id):
 def test_a_run_that_hears_nothing_is_ended_with_all_below_it(start, job_id):
     parent, child = start(mark=None)
     assert old_run.end(named(parent), job_id, 1)
-    assert dead(parent)
-    assert dead(child)
+    assert has_ended(parent)
+    assert has_ended(child)
 
 
 @pytest.mark.parametrize("which", [[0], [0, 1]], ids=["its process", "all of it"])
@@ -84,7 +80,7 @@ def test_a_stopped_run_is_ended(start, job_id, which):
     run = named(processes[0])
     assert old_run.lives(run)
     assert old_run.end(run, job_id, 1)
-    assert [dead(process) for process in processes] == [True, True]
+    assert [has_ended(process) for process in processes] == [True, True]
 
 
 def test_what_a_killed_run_left_is_known_by_its_mark_and_ended(start, job_id):
@@ -94,7 +90,7 @@ def test_what_a_killed_run_left_is_known_by_its_mark_and_ended(start, job_id):
     parent.wait()
     assert not old_run.lives(run)
     assert old_run.end(run, job_id, 1)
-    assert dead(child)
+    assert has_ended(child)
 
 
 @pytest.mark.parametrize("mark", [None, "another"])
@@ -104,8 +100,8 @@ def test_what_is_not_the_runs_is_left_alone(start, job_id, mark):
     later = named(parent, started=named(parent).started - 1)
     assert not old_run.lives(later)
     assert old_run.end(later, job_id, 1)
-    assert not dead(parent)
-    assert not dead(child)
+    assert not has_ended(parent)
+    assert not has_ended(child)
 
 
 def test_a_shared_ssh_connection_that_a_run_opened_is_spared(job_id):
@@ -151,7 +147,7 @@ def test_a_lost_job_of_this_host_is_put_back_once_its_run_is_dead(session, rows,
         *(run.host, run.pid, run.started, PAST),
     )
     assert reap.collect_lost() == [(job.id, "BACKUP")]
-    assert [dead(parent), dead(child)] == [True, True]
+    assert [has_ended(parent), has_ended(child)] == [True, True]
     row = sql.row("cloud_pod_jobs", job.id)
     assert (row["status"], row["lost"], row["run_host"], row["attempt"]) == ("queued", True, None, 1)
 
@@ -160,7 +156,7 @@ def test_a_run_that_holds_its_lease_is_left_alone(session, rows, sql, start):
     parent, _ = start()
     held(rows, named(parent))
     assert reap.collect_lost() == []
-    assert not dead(parent)
+    assert not has_ended(parent)
 
 
 def test_a_job_whose_process_died_is_put_back_before_its_lease_ends(session, rows, start):
@@ -227,7 +223,7 @@ def test_what_could_not_be_ended_is_put_back_once_it_is_dead(session, rows, sql,
         assert reap.collect_lost() == []
     sql("UPDATE cloud_pod_jobs SET lease_until = lease_until - interval '61 s'")
     assert reap.collect_lost() == [(job.id, "BACKUP")]
-    assert [dead(parent), dead(child)] == [True, True]
+    assert [has_ended(parent), has_ended(child)] == [True, True]
 
 
 def test_who_claims_a_job_whose_lost_run_cannot_be_ended_keeps_it_from_everybody(session, rows, sql, unending, start):
@@ -252,7 +248,7 @@ def test_who_dies_before_it_ended_a_lost_run_leaves_that_to_the_next(session, ro
     assert (row["status"], row["run_pid"], row["run_attempt"]) == ("queued", parent.pid, 1)
     sql("UPDATE cloud_pod_jobs SET run_after = now()")
     assert worker_run._old_run_is_dead(claim(["BACKUP"], worker="test", lease_s=30, run=old_run.current()))
-    assert [dead(parent), dead(child)] == [True, True]
+    assert [has_ended(parent), has_ended(child)] == [True, True]
 
 
 def test_who_finds_a_lost_run_late_leaves_the_next_attempt_alone(start, job_id):
@@ -263,9 +259,9 @@ def test_who_finds_a_lost_run_late_leaves_the_next_attempt_alone(start, job_id):
     parent.wait()
     later, below = start(attempt=2)
     assert old_run.end(run, job_id, 1)
-    assert [dead(child), dead(later), dead(below)] == [True, False, False]
+    assert [has_ended(child), has_ended(later), has_ended(below)] == [True, False, False]
     assert old_run.end(run, job_id, 2)
-    assert [dead(later), dead(below)] == [True, True]
+    assert [has_ended(later), has_ended(below)] == [True, True]
 
 
 def test_an_attempt_that_settles_a_lost_run_is_not_taken_for_it(session, rows, start):

@@ -6,12 +6,10 @@ import contextlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ import pytest
 from shim.old_run import MARK
 from shim.warm import keeper
 from shim.warm.keeper import Keeper
+from tests.processes import kill
 from tests.stack import REPOSITORY, wait_until
 
 PROGRAMS = Path(sys.executable).parent
@@ -239,11 +238,7 @@ def changed_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
 def end(pid: int | None) -> None:
     """Kill a process, and wait until it is gone."""
     assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 30
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    kill(pid)
 
 
 @pytest.fixture

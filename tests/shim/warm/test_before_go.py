@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from shim.warm import keeper
+from tests.processes import has_ended
 from tests.shim.warm.conftest import Ways, gone, marked
 from tests.stack import wait_until
 
@@ -32,10 +33,6 @@ def ran(ways: Ways, **more: str) -> dict[str, int]:
     ended = ways.run("warm", "-i", "hosts", "play.yml", **more)
     assert (ended.rc, ended.out.count('"msg": "ran"'), ended.err) == (0, 1, "")
     return ways.plainly()
-
-
-def ended(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 def temporary(ways: Ways) -> list[Path]:
@@ -63,7 +60,7 @@ def test_an_ansible_that_lacks_what_a_run_needs_is_never_used(changed_ways: Call
     ways = changed_ways("become._renew_ansible = lambda *_: {}['what another release has not got']")
     warm = psutil.Process(ways.keeper.pid)
     assert set(ran(ways)) <= {"broken", "absent"}
-    wait_until(lambda: ended(warm), "it has ended")
+    wait_until(lambda: has_ended(warm), "it has ended")
     assert ran(ways) == {"absent": 1}
 
 
@@ -73,7 +70,7 @@ def test_an_ansible_that_does_not_find_plugins_is_never_used(changed_ways: Calla
         "preload.importlib.import_module('ansible.plugins.loader').PluginLoader, '_load_module_source', None)"
     )
     warm = psutil.Process(ways.keeper.pid)
-    wait_until(lambda: ended(warm), "it has ended")
+    wait_until(lambda: has_ended(warm), "it has ended")
     assert ran(ways) == {"absent": 1}
 
 
@@ -161,7 +158,7 @@ def test_a_worker_with_blocked_signals_has_its_runs_ended(changed_ways: Callable
     assert ran(ways) == {}
     warm = psutil.Process(ways.keeper.pid)
     warm.terminate()
-    wait_until(lambda: ended(warm), "it has ended")
+    wait_until(lambda: has_ended(warm), "it has ended")
 
 
 def test_a_host_without_room_for_a_connection_has_it_a_little_later(own_ways: Ways) -> None:

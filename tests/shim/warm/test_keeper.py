@@ -15,6 +15,7 @@ import pytest
 
 from shim.warm import begun, keeper
 from shim.warm.keeper import Keeper
+from tests.processes import has_ended
 from tests.shim.warm.conftest import Project, Ways, end
 from tests.stack import wait_until
 
@@ -169,7 +170,7 @@ def test_a_folder_that_others_may_change_is_not_used(make: Callable[..., Keeper]
 
 def ends(pid: int) -> None:
     """Wait until a process that is nobody's child here has ended."""
-    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, "it has ended", 60)
+    wait_until(lambda: has_ended(pid), "it has ended", 60)
 
 
 def bears(folder: Path) -> list[list[str]]:

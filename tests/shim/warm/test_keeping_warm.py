@@ -17,6 +17,7 @@ import pytest
 
 from shim.warm import keeper, serve
 from shim.warm.keeper import Keeper
+from tests.processes import has_ended
 from tests.shim.warm.conftest import Project, Ways, end, gone, kill_all, marked
 from tests.stack import wait_until
 
@@ -47,7 +48,7 @@ def test_another_configuration_makes_a_new_one(own_ways: Ways, monkeypatch: pyte
     assert "PLAY" not in says(own_ways)
     first = own_ways.keeper.pid
     monkeypatch.setattr(keeper, "_AGAIN_S", 0.0)
-    wait_until(lambda: psutil.Process(first).status() == psutil.STATUS_ZOMBIE, "the old one has ended")
+    wait_until(lambda: has_ended(first), "the old one has ended")
     assert own_ways.plainly() == {"changed": 1}
     assert "PLAY" not in says(own_ways)
     assert own_ways.plainly() == {}
@@ -225,7 +226,7 @@ def test_it_ends_with_its_worker(short_path: Path) -> None:
         assert worker.stdout
         warm = psutil.Process(int(worker.stdout.readline()))
         worker.kill()
-    wait_until(lambda: not warm.is_running() or warm.status() == psutil.STATUS_ZOMBIE, "it has ended")
+    wait_until(lambda: has_ended(warm), "it has ended")
     left = list((state / "warm").iterdir())
     assert len(left) == 1
     # The next worker of this host removes what the killed one could not.

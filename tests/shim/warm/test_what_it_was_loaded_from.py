@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from shim.warm import keeper, preload, same
+from tests.processes import has_ended
 from tests.shim.warm.conftest import Ways
 from tests.stack import wait_until
 
@@ -33,8 +34,7 @@ def is_minimal(ways: Ways, way: str = "warm") -> bool:
 
 
 def look_until_another(ways: Ways, pid: int | None) -> dict[str, int]:
-    warm = psutil.Process(pid)
-    wait_until(lambda: warm.status() == psutil.STATUS_ZOMBIE, "the old one has ended")
+    wait_until(lambda: has_ended(pid), "the old one has ended")
     return ways.plainly()
 
 
@@ -93,7 +93,7 @@ def test_what_changes_all_the_time_is_left(changed_ways: Callable[..., Ways]) ->
         preload.Loaded.__init__ = changes
     """)
     warm = psutil.Process(ways.keeper.pid)
-    wait_until(lambda: not warm.is_running() or warm.status() == psutil.STATUS_ZOMBIE, "it has ended")
+    wait_until(lambda: has_ended(warm), "it has ended")
     ways.project.write("ansible.cfg", "[defaults]\n" + OTHER)
     ways.project.write("play.yml", PLAY)
     assert is_minimal(ways)

@@ -5,8 +5,9 @@ import subprocess
 import sys
 import textwrap
 
-import psutil
 import pytest
+
+from tests.processes import has_ended
 
 SETS_STATS = """
     - ansible.builtin.set_stats:
@@ -97,4 +98,4 @@ def test_a_run_beyond_its_time_is_ended_with_all_it_started(execute, tmp_path):
     assert done["failure"]["msg"] == "the run was ended: took longer than 600 s"
     assert done["failure"]["retryable"]
     pid = int(pidfile.read_text())
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert has_ended(pid)

@@ -4,8 +4,9 @@ import subprocess
 import sys
 import textwrap
 
-import psutil
 import pytest
+
+from tests.processes import has_ended
 
 # Starts a child that starts a grandchild in a session of its own and exits; prints the grandchild's pid.
 STRAY = """
@@ -44,7 +45,7 @@ ENDS = """
 
 def runs(pid):
     """Return whether a process is still at work: one that ended may wait as a zombie for init to take note."""
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return not has_ended(pid)
 
 
 def end_a_stray(code, *, grace_s=10.0):

@@ -20,6 +20,7 @@ from shim.worker import on_node
 from shim.worker.main import PodWorker
 from shim.worker.stop import Stop
 from shim.worker.watch import Watch
+from tests.processes import has_ended
 from tests.stack import is_warm
 
 pytestmark = pytest.mark.timeout(180)
@@ -83,7 +84,7 @@ def run_of(worker):
 
 
 def alive(processes):
-    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    return [each for each in processes if not has_ended(each)]
 
 
 @pytest.fixture

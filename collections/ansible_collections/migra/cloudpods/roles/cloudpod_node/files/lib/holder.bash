@@ -29,12 +29,14 @@ is_asked_run() {
 # it. The links are read before anything is followed: what a guest's descriptors lead to may never answer.
 find_lock_holders() {
   local link pid
+  local -a links
   HOLDERS=()
-  while IFS= read -r link; do
+  lines_of links find "$@" -maxdepth 1 -user "$EUID" -lname "*/$VMID" 2>/dev/null || true
+  for link in "${links[@]}"; do
     pid=${link#/proc/} pid=${pid%%/*}
     [[ $link -ef $LOCK_DIR/$VMID && " ${HOLDERS[*]} " != *" $pid "* ]] || continue
     if grep -qs '^lock:.*FLOCK.*WRITE' "/proc/$pid/fdinfo/${link##*/}"; then HOLDERS+=("$pid"); fi
-  done < <(find "$@" -maxdepth 1 -user "$EUID" -lname "*/$VMID" 2>/dev/null)
+  done
 }
 
 # End the run that read_holder found. As long as its script lives only that is told: its trap ends its command and cleans up,

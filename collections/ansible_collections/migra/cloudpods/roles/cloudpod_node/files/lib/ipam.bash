@@ -26,7 +26,9 @@ read_ipam() {
 # Write IPAM_LINES back. A reader, or a crash at any moment, sees the old file or the new one.
 write_ipam() {
   local file=$IPAM_FILE
-  [[ ! -L $file ]] || file=$(readlink -f -- "$file")
+  local -a target=("$file")
+  [[ ! -L $file ]] || lines_of target readlink -f -- "$file" || return 1
+  file=${target[0]}
   local -r new=$file.cloudpods-new
   if ((${#IPAM_LINES[@]} > 0)); then printf '%s\n' "${IPAM_LINES[@]}"; fi >"$new" || return 1
   if [[ -e $file ]]; then chmod --reference="$file" -- "$new" || return 1; fi
@@ -44,7 +46,7 @@ read_taken_addresses() {
     word=${word%%[!0-9.]*}
     if [[ -n $word ]]; then IN_FILE[$word]=$((${IN_FILE[$word]:-0} + 1)); fi
   done
-  mapfile -t nets < <(grep -rhsE --include='*.conf' '^(net|ipconfig)[0-9]+:' -- "$PVE_DIR/nodes")
+  lines_of nets grep -rhsE --include='*.conf' '^(net|ipconfig)[0-9]+:' -- "$PVE_DIR/nodes" || true
   for line in "${nets[@]}"; do
     [[ $line == *[,\ ]ip=* ]] || continue
     word=${line##*[, ]ip=}
@@ -156,9 +158,11 @@ forget_lines() {
 # had none; exit 73 when it is another's.
 claim_address() {
   local -r wanted="$IP $VMID $1 $2 active"
+  local lines
   take_reservation_lock || fail 75 "the address file is busy: another run holds the reservation lock"
   read_ipam
-  if [[ $'\n'$(printf '%s\n' "${IPAM_LINES[@]}")$'\n' != *$'\n'"$wanted"$'\n'* ]]; then
+  printf -v lines '%s\n' "${IPAM_LINES[@]}"
+  if [[ $'\n'$lines != *$'\n'"$wanted"$'\n'* ]]; then
     forget_lines "$2"
     read_taken_addresses
     [[ -z ${IN_FILE[$IP]:-} ]] || fail 73 "address $IP is taken"

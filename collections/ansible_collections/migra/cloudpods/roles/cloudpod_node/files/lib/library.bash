@@ -24,6 +24,7 @@
 declare -gr SCRIPTS_VERSION=0.1.0
 LC_ALL=C
 export LC_ALL
+shopt -s lastpipe # for lines_of, and take_scratch
 
 # shellcheck source=/dev/null
 source "$LIBRARY_DIR/settings.bash"

@@ -99,9 +99,10 @@ in_pool() {
 
 # Succeed when the container runs: its command socket is listening.
 is_running() {
-  local sockets
-  sockets=$(<"$NET_UNIX")
-  [[ $sockets$'\n' == *"@/var/lib/lxc/$VMID/command"$'\n'* ]]
+  local lines text
+  mapfile -t lines <"$NET_UNIX"
+  printf -v text '%s\n' "${lines[@]}"
+  [[ $text == *"@/var/lib/lxc/$VMID/command"$'\n'* ]]
 }
 
 # Leave running or stopped in STATE.
@@ -182,7 +183,7 @@ open_scratch() {
 # longer than any honest answer the beginning and the end are kept: the one names vzdump's archive, the other what failed.
 take_scratch() {
   local -r file=/proc/self/fd/$2
-  mapfile -t "$1" < <({ head -c "$SCRATCH_READ"; tail -c "$SCRATCH_READ"; } <"$file") # tail goes on where head stopped
+  { head -c "$SCRATCH_READ"; tail -c "$SCRATCH_READ"; } <"$file" | mapfile -t "$1" # tail goes on where head stopped
   : >"$file"
 }
 

@@ -120,13 +120,14 @@ settle_note() {
 # Succeed when every disk that the conf just read names is on its storage: then Proxmox has not begun to free them.
 # shellcheck disable=SC2329
 has_all_disks() {
-  local name volume
+  local name volume volumes
   for name in "${!CONF[@]}"; do
     [[ $name == rootfs || $name == mp[0-9]* ]] || continue
     volume=${CONF[$name]%%,*} volume=${volume#volume=}
     [[ $volume == *:* ]] || continue
     node_answer pvesm list "${volume%%:*}" --vmid "$VMID" || return 1
-    [[ $'\n'$(printf '%s\n' "${ANSWER[@]}") == *$'\n'"$volume "* ]] || return 1
+    printf -v volumes '%s\n' "${ANSWER[@]}"
+    [[ $'\n'$volumes == *$'\n'"$volume "* ]] || return 1
   done
 }
 

@@ -149,19 +149,23 @@ lay_pod() {
   done
   drop_keys "${dropped[@]}"
   size=${pod[rootfs]:-} size=${size##*size=} size=${size%%,*}
-  if (($(in_kib "$size") > $(in_kib "${CONF[rootfs]##*size=}"))); then
+  read_kib "$size"
+  local -ir wanted=KIB
+  read_kib "${CONF[rootfs]##*size=}"
+  if ((wanted > KIB)); then
     node_answer pct resize "$VMID" rootfs "$size" || fail_as_node "pct resize"
   fi
 }
 
-# Given a size as Proxmox writes it, print it in KiB; 0 for what is none.
-in_kib() {
-  [[ $1 =~ ^([0-9]+)([KMGT])(,|$) ]] || { printf 0 && return; }
+# Given a size as Proxmox writes it, leave it in KIB; 0 for what is none.
+read_kib() {
+  KIB=0
+  [[ $1 =~ ^([0-9]+)([KMGT])(,|$) ]] || return 0
   case ${BASH_REMATCH[2]} in
-    K) printf '%d' "${BASH_REMATCH[1]}" ;;
-    M) printf '%d' $((BASH_REMATCH[1] << 10)) ;;
-    G) printf '%d' $((BASH_REMATCH[1] << 20)) ;;
-    T) printf '%d' $((BASH_REMATCH[1] << 30)) ;;
+    K) KIB=${BASH_REMATCH[1]} ;;
+    M) KIB=$((BASH_REMATCH[1] << 10)) ;;
+    G) KIB=$((BASH_REMATCH[1] << 20)) ;;
+    T) KIB=$((BASH_REMATCH[1] << 30)) ;;
   esac
 }
 

@@ -35,6 +35,15 @@ fail_taken() {
 # What a script undoes after a failure, and says in LEFT when it cannot. Scripts that create something define their own.
 clean_up() { :; }
 
+# Given an array's name and a command, run it and leave the lines that it prints in the array. Once the traps are set, nothing
+# else is asked by way of `$(…)` or `<(…)`: bash 5.2 parses those each time it comes to them, and a signal of just that moment
+# ends the script with a syntax error instead.
+lines_of() {
+  local -r into=$1
+  shift
+  "$@" | mapfile -t "$into"
+}
+
 # Set the traps and take the run lock of VMID.
 begin_run() {
   begin
@@ -74,7 +83,7 @@ interrupted() {
   local child
   ignore_signals
   FAILURE="ended by signal $2"
-  for child in $(jobs -pr); do
+  for child in $(jobs -pr); do # no signal is heard any more: nothing to be lost
     end_child "$child"
   done
   exit $((128 + $1))

@@ -29,7 +29,7 @@ require_adoptable() {
 require_only_user() {
   local file
   local -a files
-  mapfile -t files < <(grep -rlsE --include='*.conf' "^(net|ipconfig)[0-9]+:.*[, ]ip=${IP//./\\.}(/|,|\$)" -- "$PVE_DIR/nodes")
+  lines_of files grep -rlsE --include='*.conf' "^(net|ipconfig)[0-9]+:.*[, ]ip=${IP//./\\.}(/|,|\$)" -- "$PVE_DIR/nodes" || true
   for file in "${files[@]}"; do
     [[ $file == "$CONF_FILE" ]] || fail 73 "address $IP of container $VMID is also in the conf of another guest"
   done

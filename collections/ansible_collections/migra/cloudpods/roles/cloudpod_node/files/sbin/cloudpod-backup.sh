@@ -81,13 +81,15 @@ fail_as_vzdump() {
 # guest's files, whose names may be anything.
 read_archive_name() {
   local line file=''
+  local -a size
   for line in "${ANSWER[@]}"; do
     if [[ $line =~ ^INFO:\ creating\ vzdump\ archive\ \'([^\']+)\'$ ]]; then file=${BASH_REMATCH[1]}; fi
   done
   [[ -n $file ]] || fail 1 "vzdump named no archive"
   ARCHIVE=$TO:backup/${file##*/}
   if [[ -f $file ]]; then
-    SIZE=$(stat -c %s -- "$file")
+    lines_of size stat -c %s -- "$file"
+    SIZE=${size[0]}
   else
     list_archives "$TO"
     SIZE=${ARCHIVE_SIZE[$ARCHIVE]:-0}

@@ -22,8 +22,8 @@ has_wanted_size() {
 # Refuse to take memory away that the pod's processes hold: the kernel would kill some of them. What it keeps of files is not counted.
 require_memory_unused() {
   [[ -z ${OPTION[force]+given} && ${OPTION[mem]} -lt ${CONF[memory]:-512} ]] && is_running || return 0
-  local used
-  used=$(CGROUP_DIR=$CGROUP_DIR "$PYTHON" -I -S -B "$LIBRARY_DIR/report" memory "$VMID")
+  local -a used
+  CGROUP_DIR=$CGROUP_DIR lines_of used "$PYTHON" -I -S -B "$LIBRARY_DIR/report" memory "$VMID"
   ((${used:-0} > OPTION[mem] * 1024 * 1024)) || return 0
   fail 73 "container $VMID uses $((used / 1024 / 1024)) MiB of memory, more than the ${OPTION[mem]} asked for: its processes would be killed; give --force to do it all the same"
 }
