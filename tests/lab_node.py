@@ -37,7 +37,7 @@ class LabNode:
         ]
         return subprocess.run([*argv, *options], check=True, capture_output=True, text=True).stdout.strip()
 
-    def run(self, *argv: str | int, stdin: str = "", timeout_s: float = 30) -> subprocess.CompletedProcess[str]:
+    def run(self, *argv: str | int, stdin: str = "", timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a command with the lab's programs on PATH; return its rc, stdout and stderr, whatever the rc."""
         words = [str(word) for word in argv]
         return subprocess.run(words, env=self.env, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False)

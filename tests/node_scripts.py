@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from jinja2 import Environment, StrictUndefined, Template
 
 from tests.lab_node import LabNode
+from tests.processes import has_ended
 
 ROLE = Path(__file__).resolve().parents[1] / "collections/ansible_collections/migra/cloudpods/roles/cloudpod_node"
 IPAM_HEADER = "# addresses of this node\n"
@@ -211,8 +213,18 @@ def _command_line(pid: str) -> list[str]:
 
 def kill_all_of(process: subprocess.Popen[str]) -> None:
     """Kill a started script and everything it started, as a crash of the node would."""
+    group = [each for each in psutil.process_iter() if _is_of(each, process.pid)]
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=DEADLINE_S)
+    # Whoever does not hold our pipes may end a moment later.
+    wait_until(lambda: all(has_ended(each) for each in group), "all of it has ended")
+
+
+def _is_of(process: psutil.Process, group: int) -> bool:
+    try:
+        return os.getpgid(process.pid) == group
+    except ProcessLookupError:
+        return False
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ class Sshd:
             make = f'mount -t tmpfs none {PRIVILEGE_SEPARATION.parent} && mkdir {PRIVILEGE_SEPARATION} && exec "$@"'
             command = ["unshare", "--mount", "sh", "-c", make, "sh", *command]
         self._process = subprocess.Popen(command, preexec_fn=end_with_parent(signal.SIGTERM))
-        wait_until(self._answers, "sshd answers", 10)
+        wait_until(self._answers, "sshd answers", 60)
 
     def cut(self) -> None:
         """Kill it and every session, as a cut cable would: what runs on the node goes on, and hears and says nothing more."""

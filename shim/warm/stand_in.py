@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -108,7 +109,16 @@ def _status(warm: socket.socket) -> int:
         for number in FORWARDED:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, forward)
+        # Python passes a signal on when it is next awake: one that comes just before it waits must not find it asleep.
+        heard, waking = socket.socketpair()
+        waking.setblocking(False)
+        signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        either = select.poll()
+        for each in (warm, heard):
+            either.register(each, select.POLLIN)
+        while warm.fileno() not in dict(either.poll()):
+            heard.recv(4096)
         said = _line(warm)
     except OSError:
         said = ""

@@ -24,7 +24,7 @@ from tests.stack import wait_until
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 JOBS = int(os.environ.get("CHAOS_JOBS", "60"))
 # What may pass on a machine with much else to do: until all is ordered, and until all is at rest once the faults are over.
-ORDERS_S, REST_S = 300 + 5.0 * JOBS, 180 + 0.5 * JOBS
+ORDERS_S, REST_S = 600 + 10.0 * JOBS, 300 + 1.0 * JOBS
 EVERY_S = (1.5, 4.5)
 # A sweep comes every few seconds, and never holds anybody up.
 UNFINISHED = (

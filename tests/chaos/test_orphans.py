@@ -21,17 +21,15 @@ from tests.chaos.checks import EFFECTS
 from tests.chaos.world import World, running_stack
 from tests.stack import TENANT, is_warm, wait_until
 
-pytestmark = pytest.mark.timeout(300)
-
 # After so long nothing of the run is alive, unless its node says busy.
-ORPHANS_S = 10.0
-SLOW_S = 4.0
+ORPHANS_S = 45.0
+SLOW_S = 12.0
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one worker", "two workers"])
 def world(request) -> Iterator[World]:
     """Return a running stack with one worker, or with a second one beside it."""
-    with running_stack(workers=request.param, lease_s=5, health_sweep_s=0, reconcile_s=0) as (stack, ssh):
+    with running_stack(workers=request.param, lease_s=15, health_sweep_s=0, reconcile_s=0) as (stack, ssh):
         yield World(stack, ssh, 0)
 
 
@@ -90,10 +88,11 @@ def assert_ends_right(world: World, job: dict, script: str, victims: str) -> Non
 
 
 def runs_a_playbook(worker: psutil.Process) -> bool:
-    return any(
-        "ansible-playbook" in " ".join(process.cmdline()) and not is_warm(process)
-        for process in worker.children(recursive=True)
-    )
+    for process in worker.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "ansible-playbook" in " ".join(process.cmdline()) and not is_warm(process):
+                return True
+    return False
 
 
 def is_at_work(process: psutil.Process) -> bool:

@@ -245,8 +245,8 @@ def start(command: list[str], before_communicate_callback, **options: object) ->
 def test_a_script_that_takes_too_long_is_told_to_end_and_may_clean_up(tmp_path: Path) -> None:
     body = "trap 'kill %1; echo \"Left     : an address\" >&2; exit 143' TERM\nsleep 60 &\nwait\n"
     put(tmp_path, "cloudpod-create.sh", OURS + body)
-    with pytest.raises(errors.ScriptFailed, match="did not end within 1 s") as failed:
-        script.Scripts(start, str(tmp_path), False, 1).run("cloudpod-create.sh", [])
+    with pytest.raises(errors.ScriptFailed, match="did not end within 5 s") as failed:
+        script.Scripts(start, str(tmp_path), False, 5).run("cloudpod-create.sh", [])
     assert failed.value.retryable is True
     assert failed.value.left_behind == "an address"
 

@@ -16,7 +16,7 @@ TENANT = "TENANT-LAB"
 def test_a_pod_is_reached_through_it(lab: RealNode, vmid: int) -> None:
     wanted = {"hostname": "lab-pod", "tenant_id": TENANT, "cores": 1, "memory_mb": 256, "auto_ip": True}
     address = lab.playbook("cloudpod_create", vmid=vmid, **wanted)["result"]["ip"]
-    for _ in range(40):  # until the pod's own sshd listens
+    for _ in range(400):  # until the pod's own sshd listens
         done = lab.jump("-W", f"{address}:22")
         if done.stdout:
             break

@@ -24,7 +24,7 @@ def guest(lab: RealNode, address: str, *command: str) -> str:
     options = ["-F/dev/null", f"-i{lab.dir / 'ssh/id_ed25519'}", "-oBatchMode=yes", "-oIdentitiesOnly=yes"]
     # A pod's host key is new: what is proved here is that the pod's own sshd answers on its address.
     options += ["-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "-oConnectTimeout=5"]
-    for _ in range(40):
+    for _ in range(400):
         done = run("ssh", *options, f"root@{address}", "--", *command)
         if done.returncode != 255:
             break

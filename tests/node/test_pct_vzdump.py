@@ -74,7 +74,7 @@ def test_a_stopped_container_is_always_in_stop_mode(lab: LabNode) -> None:
 
 
 def test_stop_mode_stops_and_starts_again(lab: LabNode) -> None:
-    lab.switch("delay", "vzdump", 0.5)
+    lab.switch("delay", "vzdump", 5)
     process = lab.start("vzdump", 100, "--storage", "vzdump-backups", "--mode", "stop")
     deadline = time.monotonic() + 60
     while not list(dump(lab).glob("*.tar.dat")):
@@ -145,7 +145,7 @@ def test_sigterm_leaves_no_archive_and_no_lock(lab: LabNode) -> None:
 
 
 def test_only_one_vzdump_at_a_time(lab: LabNode) -> None:
-    lab.switch("delay", "vzdump", 0.6)
+    lab.switch("delay", "vzdump", 5)
     first = lab.start("vzdump", 100, "--storage", "vzdump-backups")
     deadline = time.monotonic() + 60
     while not list(dump(lab).glob("*.dat")):

@@ -171,7 +171,9 @@ def _may_send() -> bool:
 
 
 @pytest.mark.skipif(not _may_send(), reason="a raw socket needs CAP_NET_RAW")
-def test_many_addresses_answer_at_once(tmp_path: Path) -> None:
+def test_many_addresses_answer_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "ROUNDS_S", (0.0, 20.0, 40.0))
+    monkeypatch.setattr(reach, "DEADLINE_S", 60.0)
     # All of 127.0.0.0/8 is this machine, so that nobody else is asked.
     (tmp_path / "arp").write_text(ARP)
     addresses = [f"127.9.{number // 250}.{number % 250 + 1}" for number in range(1000)]
@@ -238,8 +240,8 @@ def write(pct: Path, body: str) -> None:
 def test_a_guest_that_does_not_end_is_hung_and_ended(pct: Path, body: str) -> None:
     write(pct, f"echo $$ >{pct}.pid\n{body}")
     began = time.monotonic()
-    assert guest.states([9101], 1) == {9101: "hung"}
-    assert time.monotonic() - began < 30
+    assert guest.states([9101], 5) == {9101: "hung"}
+    assert time.monotonic() - began < 50
     group = int(Path(f"{pct}.pid").read_text())
     deadline = time.monotonic() + 30
     while _group_lives(group):
@@ -266,7 +268,7 @@ def test_a_guest_that_floods_is_not_read_to_its_end(pct: Path) -> None:
 def test_who_is_not_reached_within_the_time_for_all_is_unknown(pct: Path) -> None:
     write(pct, "echo running")
     assert guest.states([9101, 9102], 2, budget_s=1) == {9101: None, 9102: None}
-    assert guest.states([9101, 9102], 2) == {9101: "running", 9102: "running"}
+    assert guest.states([9101, 9102], 60) == {9101: "running", 9102: "running"}
 
 
 ROW = {

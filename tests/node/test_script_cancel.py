@@ -134,7 +134,7 @@ def test_a_run_without_an_id_is_nobodys(node: Scripts, start: Start) -> None:
 def test_a_clean_up_is_not_cut_by_a_second_call(node: Scripts, start: Start) -> None:
     """The commands of a clean-up hold the lock too."""
     node.lab.switch("delay", "pct start", SLOW_S)
-    node.lab.switch("delay", "pct destroy", 2)
+    node.lab.switch("delay", "pct destroy", 8)
     creating = start("create", *create_arguments(9101))
     wait_until(lambda: has_begun(creating, "start"), "pct start")
     calls = [node.start("cancel", 9101, "--run", "job1") for _ in range(2)]
@@ -252,10 +252,11 @@ def deaf(node: Scripts, start: Start) -> Process:
     """Return a create, run job1.1, whose `pct create` ignores TERM."""
     pct = node.lab.dir / "bin/pct"
     pct.unlink()
-    pct.write_text("#!/bin/bash\ntrap '' TERM\nwhile :; do sleep 0.1; done\n")
+    deafened = node.lab.dir / "deaf"
+    pct.write_text(f"#!/bin/bash\ntrap '' TERM\n: >{deafened}\nwhile :; do sleep 0.1; done\n")
     pct.chmod(0o755)
     process = start("create", *create_arguments(9101))
-    wait_until(lambda: has_begun(process, str(pct)), "pct create")
+    wait_until(deafened.exists, "pct create")
     return process
 
 

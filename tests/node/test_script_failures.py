@@ -72,7 +72,7 @@ def test_a_vmid_made_by_hand_meanwhile_is_not_touched(node: Scripts) -> None:
     process = node.start("create", *create_arguments())
     wait_until((node.lock_dir / "9101").exists, "the run lock")
     # After the script looked, before it creates: only what the failing pct create says tells whose this is.
-    wait_until(node.ipam, "the reserved line")
+    wait_until(lambda: node.ipam() or process.poll() is not None, "the reserved line")
     node.lab.conf_path(9101).write_text("lock: create\n")
     done = finished(process)
     assert done.returncode == 73
@@ -159,11 +159,11 @@ def waits_for_flock(pid: int) -> bool:
 def test_a_caller_that_goes_away_gets_a_whole_pod_or_none(node: Scripts, when: str) -> None:
     node.lab.switch("delay", when, 0.3)
     process = node.start("create", *create_arguments())
-    wait_until(lambda: is_under_way(node, when), when)
+    wait_until(lambda: is_under_way(node, when) or process.poll() is not None, when)
     assert process.stdout and process.stderr
     process.stdout.close()
     process.stderr.close()
-    process.wait(timeout=20)
+    process.wait(timeout=60)
     # pct itself may give up when it can no longer write; then the clean-up must do without a reader too.
     if process.returncode == 0:
         assert node.outcomes() == ["created"] and node.lab.running(9101)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.node_scripts import Scripts, create_arguments, finished, node, summary, wait_until
+from tests.processes import has_ended
 
 __all__ = ["node"]
 
@@ -98,8 +99,7 @@ def test_a_process_that_stays_in_the_group_is_ended(hostile: Hostile) -> None:
 
 def _lives(pid: str) -> bool:
     """Return whether a process is there and no corpse."""
-    path = Path(f"/proc/{pid}/stat")
-    return path.exists() and path.read_text().rpartition(")")[2].split()[0] != "Z"
+    return not has_ended(int(pid))
 
 
 @pytest.mark.parametrize("lines", [
@@ -124,7 +124,7 @@ def test_a_signal_meanwhile_ends_the_guests_command_too(hostile: Hostile) -> Non
     wait_until(lambda: asked.exists() and asked.read_text().endswith("\n"), "the guest to be asked")
     process.terminate()
     assert finished(process).returncode == 143
-    assert not _lives(asked.read_text().strip())
+    wait_until(lambda: not _lives(asked.read_text().strip()), "its end")
     hostile.node.assert_no_trace(9101)
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from jinja2 import Template
 
-from tests.node_scripts import ROLE, Scripts, node
+from tests.node_scripts import ROLE, Scripts, node, wait_until
 
 __all__ = ["node"]
 
@@ -134,7 +134,11 @@ def test_hung_guests_are_ended_and_do_not_hold_the_sweep(pod: Scripts) -> None:
     assert {row["guest"] for row in rows.values()} == {"hung"} and len(rows) == 5
     assert {row["verdict"] for row in rows.values()} == {"critical"}
     assert rows[9101]["reasons"] == ["guest: hung"]
-    assert not [line for line in _commands() if str(pod.lab.dir) in line and "is-system-running" in line]
+    wait_until(lambda: not _questions(pod), "no question is left")
+
+
+def _questions(pod: Scripts) -> list[str]:
+    return [line for line in _commands() if str(pod.lab.dir) in line and "is-system-running" in line]
 
 
 def _commands() -> list[str]:

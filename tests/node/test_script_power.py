@@ -145,7 +145,7 @@ def test_a_signal_ends_the_waiting_for_a_guest(pod: Scripts, state: str, number:
 
 
 def test_a_signal_in_the_middle_of_a_restart_leaves_the_pod_running(pod: Scripts) -> None:
-    pod.lab.switch("delay", "pct start", 0.5)
+    pod.lab.switch("delay", "pct start", 3)
     process = pod.start("power", 9101, "--state", "restarted")
     wait_until(lambda: has_begun(process, "start"), "pct start")
     process.send_signal(signal.SIGTERM)

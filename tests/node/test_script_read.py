@@ -171,5 +171,5 @@ def test_a_thousand_pods_in_one_call(node: Scripts) -> None:
         done = node.run(name, "--all")
         took_s = time.monotonic() - began
         assert len(json.loads(done.stdout)["pods"]) == 1000
-        # What make bench measures properly; here only that the cost is not one process per pod.
-        assert took_s < 3, f"{name}: {took_s:.2f} s"
+        # What make bench measures properly; here only that the cost is not a command of Proxmox's per pod.
+        assert took_s < 60, f"{name}: {took_s:.2f} s"

@@ -3,6 +3,7 @@
 | fixture | scope | what |
 |---|---|---|
 | `servers` | test process | PostgreSQL and Redis, embedded as `cloudpods up` embeds them |
+| `patience` | test | limits of time that no slow machine reaches, but for tests marked `own_patience` |
 | `settings` | test | settings on those servers; the schema is there, every table empty |
 | `tenants` | test | `TENANT-123` and a second tenant, `TENANT-456`, each with plan, quota; the nodes lab1 and lab2 |
 | `api` | test | the API in this process, called without sockets, with a good token |
@@ -38,7 +39,7 @@ import redis
 from psycopg2.extras import Json, RealDictCursor
 from pydantic import TypeAdapter, ValidationError
 
-from shim import app, config, db, migrations
+from shim import app, config, db, migrations, redis_link
 from shim.cloudpods.seed import seed
 from shim.config import Settings
 from shim.embedded import account
@@ -89,6 +90,15 @@ def servers() -> Iterator[Servers]:
     finally:
         supervisor.stop()
         shutil.rmtree(state_dir, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Let this process wait for a slow machine's locks and Redis, but for the tests that ask how long it waits."""
+    if request.node.get_closest_marker("own_patience") is None:
+        monkeypatch.setattr(db, "REQUESTS", db.Patience(lock_s=60, statement_s=120, idle_s=300))
+        monkeypatch.setattr(redis_link, "ANSWER_S", 30.0)
+    redis_link.of.cache_clear()
 
 
 @pytest.fixture

@@ -69,11 +69,11 @@ def test_without_the_header_the_same_address_is_a_page(served, sql):
 
 
 def test_a_stream_from_the_beginning_tells_everything_and_closes_in_time(served, sql):
-    api = served(stream_s=1)
+    api = served(stream_s=15)
     sql("INSERT INTO cloud_pod_events (type, message) SELECT 'INFO', n::text FROM generate_series(1, 1000) n")
     began = time.monotonic()
     assert texts(messages(api.stream("/internal/events?since=0"))) == [str(n) for n in range(1, 1001)]
-    assert 1 <= time.monotonic() - began < 30
+    assert 15 <= time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize("query", ["order=desc", "cursor=WyI1Il0"])
@@ -180,10 +180,10 @@ def test_the_room_of_a_client_that_vanished_is_free_at_once(served, eventually):
 
 
 def test_an_api_that_stops_does_not_wait_for_its_listeners(served):
-    api = served(api_processes=1)
+    api = served(api_processes=1, stream_s=120)
     stream = messages(api.stream())
     next(stream)
-    assert api.stop() < 6
+    assert api.stop() < 30
     assert list(stream) == []
 
 
@@ -254,7 +254,6 @@ class Follower:
             time.sleep(0.02)
 
 
-@pytest.mark.timeout(170)
 def test_a_client_that_reconnects_fifty_times_over_a_restart_receives_every_event_once_in_order(served, settings, sql):
     api = served()
     follower = Follower(api, f"/internal/tenants/{TENANT}/events")

@@ -12,6 +12,8 @@ from shim import redis_link
 
 POD = {"tenantId": "TENANT-123", "hostname": "client-portal", "cores": 1, "memoryMb": 64}
 
+pytestmark = pytest.mark.own_patience
+
 
 @pytest.fixture
 def hung():

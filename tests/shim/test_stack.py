@@ -15,7 +15,6 @@ import pytest
 from tests.stack import OTHER_TENANT, TENANT, Stack, wait_until
 
 # One stack for all of them: xdist gives a file's tests to one process, one after the other.
-pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,6 @@ import pytest
 from tests.lab_node import TEMPLATE
 from tests.stack import OTHER_TENANT, TENANT, Stack
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:

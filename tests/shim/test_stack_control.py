@@ -19,8 +19,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.stack import OTHER_TENANT, TENANT, Stack, wait_until
 
-pytestmark = pytest.mark.timeout(300)
-
 TEMPLATE = "local:vztmpl/debian-12-standard_12.7-1_amd64.tar.zst"
 COROSYNC = "totem {\n  cluster_name: prod\n  version: 2\n}\n"
 # What of the database a rehearsal leaves as it is.

@@ -14,8 +14,6 @@ import requests
 from tests.shim.test_event_stream import messages
 from tests.stack import Stack, wait_until
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
@@ -61,7 +59,7 @@ class Raw:
 
 
 def test_a_run_is_read_while_it_goes_on_and_is_whole_in_the_end(stack):
-    stack.switch("delay", "pct create", 3)
+    stack.switch("delay", "pct create", 15)
     job_id = stack.create(vmid=9201)["job"]["id"]
     url, accept = f"{stack.url}/internal/jobs/{job_id}/log", {"Accept": "text/event-stream"}
     live = ""
@@ -98,10 +96,10 @@ def test_of_two_attempts_both_are_told_and_the_failed_one_is_kept_on_its_host(st
 
 
 def test_a_killed_workers_run_is_kept_and_the_look_after_it_is_told(stack):
-    stack.switch("delay", "pct create", 3)
+    stack.switch("delay", "pct create", 15)
     job_id = stack.create(vmid=9203)["job"]["id"]
     wait_until(lambda: stack.processes(of="cloudpod-create.sh"), "a create is under way")
-    stack.kill(" worker")
+    stack.kill(f"{stack.state_dir} worker")
     assert stack.finished(job_id)["status"] == "success"
     whole = log_of(stack, job_id)
     assert whole.index("ATTEMPT 1 [cloudpod_create.yml") < whole.index("\nLOOK 2 [cloudpod_info.yml")

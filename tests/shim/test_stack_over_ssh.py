@@ -13,8 +13,6 @@ import pytest
 from tests.sshd import Nodes, nodes_over_ssh, skip_without_sshd, why_not
 from tests.stack import OTHER_TENANT, TENANT, Stack, wait_until
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
@@ -65,7 +63,7 @@ def test_a_pod_comes_and_goes_by_ssh(stack, nodes):
 
 
 def test_a_create_whose_ssh_is_cut_is_found_done_by_the_next_look(stack, nodes):
-    stack.switch("delay", "pct create", 2)
+    stack.switch("delay", "pct create", 15)
     try:
         order = stack.create(hostname="cut-off", tenantId=OTHER_TENANT)
         vmid = order["cloudPod"]["vmid"]

@@ -15,8 +15,6 @@ import pytest
 
 from tests.stack import REPOSITORY, TENANT, Stack, wait_until
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:

@@ -1,6 +1,7 @@
 """`cloudpods jobs`: jobs at a terminal."""
 
 import json
+from datetime import timedelta
 
 import pytest
 from click.testing import CliRunner
@@ -136,10 +137,13 @@ def test_a_job_as_json_is_the_apis(cloudpods, api, made):
     ("seconds", "age"),
     [(0, "0s"), (59, "59s"), (60, "1m"), (3599, "59m"), (3600, "1h"), (172_799, "47h"), (172_800, "2d"), (8_553_600, "14w")],
 )
-def test_a_jobs_age_is_three_letters(cloudpods, rows, sql, seconds, age):
-    job = rows.job()
-    sql("UPDATE cloud_pod_jobs SET created_at = now() - make_interval(secs => %s) WHERE id = %s", seconds, job)
-    assert lines(cloudpods("list"))[1].split()[-1] == age
+def test_a_jobs_age_is_three_letters(seconds, age):
+    assert by_hand._age(timedelta(seconds=seconds)) == age
+
+
+def test_a_list_tells_the_age_of_each(cloudpods, rows, sql):
+    sql("UPDATE cloud_pod_jobs SET created_at = now() - interval '90 minutes' WHERE id = %s", rows.job())
+    assert lines(cloudpods("list"))[1].split()[-1] == "1h"
 
 
 @pytest.fixture

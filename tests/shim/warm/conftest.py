@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -88,6 +89,14 @@ class Ways:
         self.environment = {**project.environment, **settings}
         self._state = Path(tempfile.mkdtemp(prefix="warm-"))
         self.keeper = Keeper(self._state, lambda: self.environment, project.folder)
+        self._let_it_load()
+
+    def _let_it_load(self) -> None:
+        """Wait until a warm process has Ansible loaded: on a busy machine that may take longer than a run waits for it."""
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as run:
+            run.settimeout(30)
+            run.connect(str(self.keeper._socket))
+            run.recv(6)
 
     def program(self, way: str) -> Path:
         """Return the command of that way."""
@@ -143,7 +152,11 @@ class Ways:
 
     def plainly(self) -> dict[str, int]:
         """Return how many of the runs were plain that should have been warm, by reason."""
-        return dict(self.keeper.look())
+        before = self.keeper.pid
+        found = dict(self.keeper.look())
+        if self.keeper.pid not in (None, before):
+            self._let_it_load()
+        return found
 
 
 def own(mark: str) -> str:
@@ -151,12 +164,13 @@ def own(mark: str) -> str:
     return mark and f"{os.getpid()}-{mark}"
 
 
-def marked(mark: str) -> list[psutil.Process]:
-    """Return the processes that are seen as that run's, started by this test process."""
+def marked(mark: str, *, below: int | None = None) -> list[psutil.Process]:
+    """Return the processes that are seen as that run's, started by this test process; only the children of a pid, if given."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(MARK) == own(mark) and process.status() != psutil.STATUS_ZOMBIE:
+            of_run = process.environ().get(MARK) == own(mark) and process.status() != psutil.STATUS_ZOMBIE
+            if of_run and below in (None, process.ppid()):
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue

@@ -257,7 +257,7 @@ if child == 0:
     def kill():
         while not (here / "begun").exists():
             time.sleep(0.02)
-        guards = [each for each in marked("job-1.1") if each.ppid() == kept.pid]
+        guards = marked("job-1.1", below=kept.pid)
         for each in guards:
             each.kill()
     threading.Thread(target=kill).start()

@@ -117,7 +117,7 @@ def test_what_it_forked_outlives_it(own_ways: Ways) -> None:
 def test_nothing_is_left_of_a_run_of_which_a_part_is_killed(own_ways: Ways, whom: str) -> None:
     process = own_ways.started("warm", "-i", "hosts", "slow.yml", mark="job-7.1")
     wait_until((own_ways.project.folder / "begun").exists, "the task has begun")
-    guards = [each for each in marked("job-7.1") if each.ppid() == own_ways.keeper.pid]
+    guards = marked("job-7.1", below=own_ways.keeper.pid)
     assert len(guards) == 1
     runs = guards[0].children()
     assert len(runs) == 1

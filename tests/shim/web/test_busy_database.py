@@ -14,7 +14,7 @@ POD = {"tenantId": "TENANT-123", "hostname": "client-portal", "cores": 1, "memor
 @pytest.fixture
 def impatient(settings, api):
     """Let requests wait a short while only."""
-    db.connect(settings.database_url, pool_size=4, patience=db.Patience(lock_s=1, statement_s=2, idle_s=3))
+    db.connect(settings.database_url, pool_size=4, patience=db.Patience(lock_s=1, statement_s=60, idle_s=60))
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_lock_that_is_not_had_in_time_is_answered_as_busy(api, sql, other, ass
 
 @pytest.mark.usefixtures("impatient")
 def test_a_deadlock_is_known_as_what_it_is(tenants):
-    locked, errors = threading.Barrier(2), []
+    locked, errors = threading.Barrier(2, timeout=60), []
 
     def hold(first, second):
         try:
@@ -62,6 +62,7 @@ def test_a_deadlock_is_known_as_what_it_is(tenants):
     assert [(error.orig.pgcode, db.was_busy(error)) for error in errors] == [("40P01", True)]
 
 
+@pytest.mark.own_patience
 def test_requests_have_bounds(tenants):
     app.create(tenants)
     with db.session():

@@ -32,7 +32,7 @@ def create(api, body=POD, **kwargs):
 
 def refused(assert_problem, answer):
     assert_problem(answer, 429, "rate_limited")
-    assert 3590 < int(answer.headers["retry-after"]) <= 3600
+    assert 3000 < int(answer.headers["retry-after"]) <= 3600
     return True
 
 

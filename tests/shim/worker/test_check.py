@@ -14,8 +14,6 @@ from shim.cli import main
 from tests.lab_node import LabNode
 from tests.node_scripts import Scripts
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def lay(directory):
     """Lay a lab node with our scripts; return the variables by which the inventory leads there."""

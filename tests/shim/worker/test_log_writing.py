@@ -14,6 +14,7 @@ from shim.jobs.log_models import CloudPodJobLog
 from shim.jobs.log_text import MOST
 from shim.jobs.log_writing import LogWriter
 from shim.jobs.models import CloudPodJob
+from shim.worker import lease as lease_module
 from shim.worker.lease import Lease
 
 pytestmark = pytest.mark.usefixtures("session")
@@ -36,7 +37,8 @@ def test_what_is_printed_is_there_while_the_run_goes_on(job, sql, eventually):
     assert sql("SELECT DISTINCT job_id, attempt FROM cloud_pod_job_logs") == [(job.id, 1)]
 
 
-def test_everything_is_there_before_the_outcome(job, sql):
+def test_everything_is_there_before_the_outcome(job, sql, monkeypatch):
+    monkeypatch.setattr(lease_module, "FLUSH_S", 60.0)
     with Lease(job, 30.0) as lease:
         for number in range(200):
             lease.log.add(f"{number}\n")
@@ -47,7 +49,8 @@ def test_everything_is_there_before_the_outcome(job, sql):
     assert sql.value("SELECT count(*) FROM cloud_pod_job_logs") < 20
 
 
-def test_five_megabytes_are_written_in_pieces_and_what_is_cut_is_told(job, sql):
+def test_five_megabytes_are_written_in_pieces_and_what_is_cut_is_told(job, sql, monkeypatch):
+    monkeypatch.setattr(lease_module, "FLUSH_S", 60.0)
     line = "x" * 99 + "\n"
     with Lease(job, 30.0) as lease:
         for _ in range(50_000):

@@ -150,11 +150,12 @@ def test_too_old_ones_go(directories, tmp_path):
 
 
 def test_of_too_many_the_oldest_go_first(directories, filled, tmp_path):
+    now = time.time()
     for age_s, name in enumerate("abcdefgh"):
         held = directories.make(name)
         filled(held.path, "x" * 300_000)
         held.end("it failed")
-        os.utime(tmp_path / "runs/failed" / name, (time.time() - age_s,) * 2)
+        os.utime(tmp_path / "runs/failed" / name, (now - age_s,) * 2)
     directories.tidy()
     assert kept(tmp_path) == ["a", "b", "c"]
 

@@ -15,11 +15,11 @@ POLL_S = 0.02
 
 
 def read_text(path: str, default: str = "") -> str:
-    """Return the text of a file, or the default where there is none."""
+    """Return the text of a file, or the default where there is none, or no longer: what /proc says of a process goes with it."""
     try:
         with open(path, encoding="utf-8", newline="") as handle:
             return handle.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return default
 
 

@@ -30,7 +30,7 @@ list_archives() {
 read_notes() {
   ARCHIVE_TENANT='' ARCHIVE_POD='' ARCHIVE_JOB=''
   [[ -f $1.notes ]] || return 0
-  local notes
+  local notes=''
   IFS= read -r -N 4096 notes <"$1.notes" || true
   if [[ $notes =~ $NOTES ]]; then
     ARCHIVE_TENANT=${BASH_REMATCH[2]} ARCHIVE_POD=${BASH_REMATCH[3]} ARCHIVE_JOB=${BASH_REMATCH[4]}

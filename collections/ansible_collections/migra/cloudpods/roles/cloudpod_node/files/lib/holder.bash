@@ -31,7 +31,7 @@ find_lock_holders() {
   local link pid
   local -a links
   HOLDERS=()
-  lines_of links find "$@" -maxdepth 1 -user "$EUID" -lname "*/$VMID" 2>/dev/null || true
+  lines_of links quietly find "$@" -maxdepth 1 -user "$EUID" -lname "*/$VMID" || true
   for link in "${links[@]}"; do
     pid=${link#/proc/} pid=${pid%%/*}
     [[ $link -ef $LOCK_DIR/$VMID && " ${HOLDERS[*]} " != *" $pid "* ]] || continue

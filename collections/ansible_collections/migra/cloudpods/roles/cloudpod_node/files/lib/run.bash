@@ -41,7 +41,13 @@ clean_up() { :; }
 lines_of() {
   local -r into=$1
   shift
-  "$@" | mapfile -t "$into"
+  # What failed is the caller's line.
+  "$@" | mapfile -t "$into" || return
+}
+
+# Run a command whose words on stderr say nothing. Not for what may be interrupted: a trap would be as quiet.
+quietly() {
+  "$@" 2>/dev/null
 }
 
 # Set the traps and take the run lock of VMID.

@@ -19,7 +19,7 @@ require_no_other_owner() {
   find_container
   [[ $CONF_TYPE != qemu-server ]] || fail 77 "$VMID is a virtual machine, not a container of pool $POOL"
   # It may go while we look.
-  if [[ -n $CONF_FILE ]]; then { read_container; } 2>/dev/null || return 0; fi
+  if [[ -n $CONF_FILE ]]; then read_container || return 0; fi
   if conf_is_bare && [[ -z $OWNER_TENANT ]]; then
     if read_note; then
       OWNER_TENANT=$NOTE_TENANT OWNER_POD=$NOTE_POD
