@@ -228,7 +228,8 @@ def test_a_restore_that_is_ended_can_be_repeated(backed: Backed, command: str, k
     if kill:
         kill_all_of(process)
     else:
-        backed.lab.switch("reset")
+        # Its clean-up starts the pod, too; and pct may not have looked yet how long it is to take.
+        backed.lab.switch("delay", command, 5)
         process.send_signal(signal.SIGTERM)
         assert finished(process).returncode == 143
     backed.lab.switch("reset")
