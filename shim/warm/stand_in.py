@@ -109,20 +109,27 @@ def _status(warm: socket.socket) -> int:
         for number in FORWARDED:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, forward)
-        # Python passes a signal on when it is next awake: one that comes just before it waits must not find it asleep.
         heard, waking = socket.socketpair()
         waking.setblocking(False)
         signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        either = select.poll()
-        for each in (warm, heard):
-            either.register(each, select.POLLIN)
-        while warm.fileno() not in dict(either.poll()):
-            heard.recv(4096)
+        _wait(warm, heard)
         said = _line(warm)
     except OSError:
         said = ""
     return int(said) if said.isdecimal() else int(signal.SIGKILL)
+
+
+def _wait(warm: socket.socket, heard: socket.socket) -> None:
+    """Wait for either to have something, and return when it is `warm`.
+
+    Python passes a signal on when it is next awake: one that comes just before it waits must not find it asleep.
+    """
+    either = select.poll()
+    for each in (warm, heard):
+        either.register(each, select.POLLIN)
+    while warm.fileno() not in dict(either.poll()):
+        heard.recv(4096)
 
 
 def _give_terminal_up() -> None:

@@ -15,7 +15,7 @@ POLL_S = 0.02
 
 
 def read_text(path: str, default: str = "") -> str:
-    """Return the text of a file, or the default where there is none, or no longer: what /proc says of a process goes with it."""
+    """Return the text of a file, or the default where there is none, or no longer: /proc tells of a process while it lives."""
     try:
         with open(path, encoding="utf-8", newline="") as handle:
             return handle.read()
