@@ -37,13 +37,24 @@ def main(path: str, plain: str, notes: str, arguments: list[str]) -> None:
     disposed = {int(number): signal.getsignal(number) for number in signal.valid_signals() - OF_PYTHON}
     ignored = [number for number, disposition in disposed.items() if disposition is signal.SIG_IGN]
     try:
+        heralds = _heralds()
         warm = _ready(path, plain, arguments, ignored)
     except Unready as reason:
         _note(notes, str(reason))
         for number in OF_PYTHON:
             signal.signal(number, signal.SIG_DFL)
         os.execv(plain, [plain, *arguments])
-    _end_as(_status(warm))
+    _end_as(_status(warm, heralds))
+
+
+def _heralds() -> tuple[socket.socket, socket.socket]:
+    """Return where a signal is heard of while the run is waited for, and where Python says so."""
+    try:
+        heard, waking = socket.socketpair()
+    except OSError:
+        raise Unready("broken") from None
+    waking.setblocking(False)
+    return heard, waking
 
 
 def _ready(path: str, plain: str, arguments: list[str], ignored: list[int]) -> socket.socket:
@@ -91,7 +102,7 @@ def _line(warm: socket.socket) -> str:
     return read.decode("latin-1").strip()
 
 
-def _status(warm: socket.socket) -> int:
+def _status(warm: socket.socket, heralds: tuple[socket.socket, socket.socket]) -> int:
     """Say go, pass signals on, and return the run's wait status when it has ended; that of a kill when nobody knows."""
 
     def forward(number: int, _: object) -> None:
@@ -104,19 +115,20 @@ def _status(warm: socket.socket) -> int:
         _give_terminal_up()
     # Until here a signal ends this process, and with it what has not begun; from here on it is the run's.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+    heard, waking = heralds
     try:
         warm.sendall(GO)
         for number in FORWARDED:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, forward)
-        heard, waking = socket.socketpair()
-        waking.setblocking(False)
         signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         _wait(warm, heard)
         said = _line(warm)
     except OSError:
         said = ""
+    finally:
+        signal.set_wakeup_fd(-1)
     return int(said) if said.isdecimal() else int(signal.SIGKILL)
 
 

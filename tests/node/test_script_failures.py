@@ -67,13 +67,15 @@ def test_a_clean_up_that_fails_says_what_is_left(node: Scripts) -> None:
 
 
 def test_a_vmid_made_by_hand_meanwhile_is_not_touched(node: Scripts) -> None:
-    node.lab.switch("fail", "pct create", "--message", "CT 9101 already exists on node 'lab1'", "--times", 1)
-    node.lab.switch("delay", "pvesm status", 0.5)
+    conf, pct = node.lab.conf_path(9101), node.lab.dir / "bin/pct"
+    pct.unlink()
+    says = "CT 9101 already exists on node 'lab1'"
+    pct.write_text(f'#!/bin/sh\nwhile ! [ -e {conf} ]; do sleep 0.05; done\necho "{says}" >&2\nexit 255\n')
+    pct.chmod(0o755)
     process = node.start("create", *create_arguments())
-    wait_until((node.lock_dir / "9101").exists, "the run lock")
     # After the script looked, before it creates: only what the failing pct create says tells whose this is.
-    wait_until(lambda: node.ipam() or process.poll() is not None, "the reserved line")
-    node.lab.conf_path(9101).write_text("lock: create\n")
+    wait_until(node.ipam, "the reserved line")
+    conf.write_text("lock: create\n")
     done = finished(process)
     assert done.returncode == 73
     assert node.lab.conf(9101) == "lock: create\n" and node.ipam() == []
@@ -101,9 +103,11 @@ def test_nothing_is_asked_in_a_way_that_loses_signals() -> None:
         'SCRIPT_FILE=$(readlink -f -- "${BASH_SOURCE[0]}")',  # before the traps are set
         "for child in $(jobs -pr); do",  # after they are taken away
     )
+    files = [*ROLE.glob("files/sbin/*.sh"), *ROLE.glob("files/lib/*.bash")]
+    assert files
     lines = [
         f"{file.name}: {line.strip()}"
-        for file in [*ROLE.glob("files/sbin/*.sh"), *ROLE.glob("files/lib/*.bash")]
+        for file in files
         for line in file.read_text().splitlines()
         if re.search(r"[$<>]\((?!\()|`", line.partition(" # ")[0]) and not line.lstrip().startswith(("#", *allowed))
     ]
@@ -157,9 +161,9 @@ def waits_for_flock(pid: int) -> bool:
 
 @pytest.mark.parametrize("when", ["pct create", "pct start"])
 def test_a_caller_that_goes_away_gets_a_whole_pod_or_none(node: Scripts, when: str) -> None:
-    node.lab.switch("delay", when, 0.3)
+    node.lab.switch("delay", when, 5)
     process = node.start("create", *create_arguments())
-    wait_until(lambda: is_under_way(node, when) or process.poll() is not None, when)
+    wait_until(lambda: is_under_way(node, when), when)
     assert process.stdout and process.stderr
     process.stdout.close()
     process.stderr.close()

@@ -183,7 +183,8 @@ def test_an_api_that_stops_does_not_wait_for_its_listeners(served):
     api = served(api_processes=1, stream_s=120)
     stream = messages(api.stream())
     next(stream)
-    assert api.stop() < 30
+    # One of whose processes had to be killed takes ten seconds.
+    assert api.stop() < 10
     assert list(stream) == []
 
 

@@ -90,7 +90,9 @@ def test_a_request_in_pieces_is_one(served, opened):
         time.sleep(0.05)
     answer = b""
     while not answer.rstrip().endswith(b"}"):
-        answer += sender.recv(65536)
+        piece = sender.recv(65536)
+        assert piece, answer
+        answer += piece
     assert answer.startswith(b"HTTP/1.1 201 ")
     # The connection is kept, and the next one, in chunks, comes with the one after it.
     chunks = b"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"

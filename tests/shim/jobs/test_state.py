@@ -200,7 +200,6 @@ def test_no_more_are_announced_than_asked_the_most_urgent_first(rows):
 
 def test_a_retry_is_announced_as_soon_as_it_is_due(rows, sql, job):
     state.run_again(job, FAILURE)
-    assert sql.value("SELECT run_after > created_at FROM cloud_pod_jobs")
     sql("UPDATE cloud_pod_jobs SET run_after = '2999-01-01'")
     assert announced() == set()
     sql("UPDATE cloud_pod_jobs SET run_after = now()")

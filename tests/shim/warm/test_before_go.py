@@ -133,7 +133,8 @@ def _waits_for(pid: int, number: signal.Signals) -> bool:
     return bool(pending & 1 << (number - 1))
 
 
-def test_nobody_waits_for_what_a_run_left_when_the_stand_in_has_gone(own_ways: Ways) -> None:
+def test_nobody_waits_for_what_a_run_left_when_the_stand_in_has_gone(changed_ways: Callable[..., Ways]) -> None:
+    own_ways = changed_ways("guard.GRACE_S = 300")
     own_ways.project.write("slow.yml", STUBBORN)
     process = own_ways.started("warm", "-i", "hosts", "slow.yml", mark="job-3.1")
     wait_until((own_ways.project.folder / "begun").exists, "the task has begun")

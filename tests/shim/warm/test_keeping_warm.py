@@ -67,7 +67,7 @@ def test_a_killed_one_is_begun_again(own_ways: Ways, monkeypatch: pytest.MonkeyP
     says(own_ways)
     assert own_ways.plainly() == {"absent": 1}
     monkeypatch.setattr(keeper, "_AGAIN_S", 0.0)
-    own_ways.keeper.look()
+    assert own_ways.plainly() == {}
     says(own_ways)
     assert own_ways.plainly() == {}
 

@@ -45,9 +45,9 @@ lines_of() {
   "$@" | mapfile -t "$into" || return
 }
 
-# Run a command whose words on stderr say nothing. Not for what may be interrupted: a trap would be as quiet.
+# As a command of lines_of, and only there, since it takes the shell's place: run a command whose words on stderr say nothing.
 quietly() {
-  "$@" 2>/dev/null
+  exec "$@" 2>/dev/null
 }
 
 # Set the traps and take the run lock of VMID.
