@@ -151,7 +151,7 @@ FAULTS: dict[Fault, int] = {
 def make_until(over: Future[None], world: World, seed: int, every_s: tuple[float, float]) -> list[str]:
     """Make a fault every few seconds until something is over; return which were made when. Call in the main thread."""
     dice, began, made = random.Random(seed), time.monotonic(), []
-    while not wait([over], dice.uniform(*every_s) * _slowness()).done:
+    while not wait([over], dice.uniform(*every_s) * slowness()).done:
         (fault,) = dice.choices(list(FAULTS), list(FAULTS.values()))
         done = fault(world, dice)
         made.append(f"{time.monotonic() - began:6.1f} s  {fault.__name__}: {done or 'nothing to hit'}")
@@ -159,7 +159,7 @@ def make_until(over: Future[None], world: World, seed: int, every_s: tuple[float
     return made
 
 
-def _slowness() -> float:
+def slowness() -> float:
     """Return how many times longer things take here now than on a machine of our own: what is always killed gets nowhere."""
     return min(max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)), SLOWEST)
 

@@ -22,7 +22,7 @@ from tests.chaos.world import World, running_stack
 from tests.stack import TENANT, is_warm, wait_until
 
 # After so long nothing of the run is alive, unless its node says busy.
-ORPHANS_S = 45.0
+ORPHANS_S = 10.0
 SLOW_S = 12.0
 
 
@@ -76,7 +76,7 @@ def assert_ends_right(world: World, job: dict, script: str, victims: str) -> Non
         # A child of one that was killed just now may have ended with it.
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    left_alone_at = time.monotonic() + ORPHANS_S
+    left_alone_at = time.monotonic() + ORPHANS_S * faults.slowness()
     while orphans := [process for process in run if is_at_work(process)]:
         busy = world.node.held_locks().get(str(job["payload"]["vmid"]), "")
         assert time.monotonic() < left_alone_at or job["id"] in busy, [process.cmdline() for process in orphans]
