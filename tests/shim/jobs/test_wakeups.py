@@ -51,16 +51,19 @@ def test_nothing_to_announce_is_announced_well(settings):
     assert Wakeups(settings.redis_url).tell([])
 
 
+@pytest.mark.own_patience
 def test_a_dead_redis_is_told_quickly_and_without_an_error(dead):
     began = time.monotonic()
     assert Wakeups(dead).tell([("job-1", "CREATE"), ("job-2", "CREATE")]) is False
     assert time.monotonic() - began < 15
 
 
+@pytest.mark.own_patience
 def test_a_dead_redis_does_not_answer(dead):
     assert Wakeups(dead).answers() is False
 
 
+@pytest.mark.own_patience
 def test_an_order_is_taken_without_redis(api_on, tenants, sql, dead):
     api = api_on(tenants.model_copy(update={"redis_url": dead}))
     began = time.monotonic()
